@@ -1,0 +1,169 @@
+"""What chat clients and the server say to each other: bodies of requests, answers and pushes.
+
+The wire names and bounds are those of the client protocol (docs/reference/protocol.md). Fields that a model
+does not know are ignored, so that a newer client may talk to an older server.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from skyloom_gateway.push import Push
+
+ROOM_NAME_CHARS_MAX = 64
+ROOM_NAME_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
+"""pydantic's own regular expressions have no `$` that matches before a line break at the end."""
+TEXT_CHARS_MAX = 2_000
+USER_CHARS_MAX = 64
+HISTORY_LIMIT_DEFAULT = 50
+HISTORY_LIMIT_MAX = 1_000
+MESSAGE_ID_MAX = 2**63 - 1
+
+
+def _storable(text: str) -> str:
+    """PostgreSQL stores every character but U+0000."""
+    if "\0" in text:
+        raise PydanticCustomError("text_null", "must not contain the character U+0000")
+    return text
+
+
+RoomName = Annotated[str, Field(pattern=ROOM_NAME_PATTERN, description="letters, digits, _ and -")]
+Text = Annotated[str, Field(min_length=1, max_length=TEXT_CHARS_MAX), AfterValidator(_storable)]
+MessageId = Annotated[int, Field(ge=1, le=MESSAGE_ID_MAX)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class Message(_Body):
+    """A message of a room as it is stored. `time` is Unix time in seconds."""
+
+    id: int
+    room: str
+    user: str
+    text: str
+    time: float
+
+
+class CreateRoom(_Body):
+    """chat.create_room: make a room. Fails with chat.room_exists."""
+
+    room: RoomName
+
+
+class RoomCreated(_Body):
+    """Answer to chat.create_room."""
+
+    room: str
+
+
+class Join(_Body):
+    """chat.join: enter a room and get its pushes from now on. Fails with chat.room_not_found."""
+
+    room: RoomName
+
+
+class Joined(_Body):
+    """Answer to chat.join: who is there, the joiner included, and the last 50 messages, oldest first."""
+
+    room: str
+    members: list[str]
+    history: list[Message]
+
+
+class Leave(_Body):
+    """chat.leave: leave a room."""
+
+    room: RoomName
+
+
+class Left(_Body):
+    """Answer to chat.leave."""
+
+
+class Say(_Body):
+    """chat.say: a message to everybody in a room. Fails with chat.not_a_member."""
+
+    room: RoomName
+    text: Text
+
+
+class Said(_Body):
+    """Answer to chat.say, once the message is stored. `time` is Unix time in seconds."""
+
+    id: int
+    time: float
+
+
+class HistoryQuery(_Body):
+    """chat.history: up to `limit` messages of a room, the newest ones, or those older than `before`."""
+
+    room: RoomName
+    before: MessageId | None = None
+    limit: Annotated[int, Field(ge=1, le=HISTORY_LIMIT_MAX)] = HISTORY_LIMIT_DEFAULT
+
+
+class Messages(_Body):
+    """Answer to chat.history, oldest first."""
+
+    messages: list[Message]
+
+
+class RoomsQuery(_Body):
+    """chat.rooms: which rooms are there."""
+
+
+class Room(_Body):
+    """A room and how many are in it."""
+
+    room: str
+    members: int
+
+
+class Rooms(_Body):
+    """Answer to chat.rooms."""
+
+    rooms: list[Room]
+
+
+class Typing(_Body):
+    """chat.typing, a notify: the user is writing something."""
+
+    room: RoomName
+
+
+class ChatMessage(Push, route="chat.message"):
+    """Push chat.message: somebody else said something in a room."""
+
+    id: int
+    room: str
+    user: str
+    text: str
+    time: float
+
+
+class ChatJoined(Push, route="chat.joined"):
+    """Push chat.joined: somebody entered a room."""
+
+    room: str
+    user: str
+    time: float
+
+
+class ChatLeft(Push, route="chat.left"):
+    """Push chat.left: somebody left a room."""
+
+    room: str
+    user: str
+    time: float
+
+
+class ChatTyping(Push, route="chat.typing"):
+    """Push chat.typing: somebody else in the room is writing."""
+
+    room: str
+    user: str

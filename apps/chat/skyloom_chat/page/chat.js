@@ -1,0 +1,387 @@
+/** The chat page: what the reader does becomes requests, what the gateway pushes becomes rooms redrawn. */
+
+import { Client, ConnectionLost, RequestError, RequestTimeout } from "/skyloom.js";
+import { byId, hueOf, initials } from "./dom.js";
+import { ROOM_NAME, drawMembers, drawRooms, typingText } from "./lists.js";
+import { PAGE_MESSAGES, Room } from "./room.js";
+import { busy, showSignIn, showStatus } from "./status.js";
+import { Timeline } from "./timeline.js";
+
+const TYPING_EVERY_SECONDS = 3; // how often a typing reader tells the others
+const DIRECTORY_EVERY_SECONDS = 15; // nothing is pushed about rooms one is not in
+const TEXT_CHARACTERS_MAX = 2000;
+
+/** @type {Client | null} */
+let client = null;
+let active = "";
+let typedAt = 0;
+let directory = new Map();
+let listed = false;
+/** @type {Map<string, Room>} */
+const rooms = new Map();
+const timeline = new Timeline({
+  older: () => loadOlder(rooms.get(active)),
+  retry: (draft) => say(rooms.get(active), draft),
+  discard: (draft) => { rooms.get(active).discard(draft); timeline.draw(); },
+});
+const text = byId("text");
+const roomName = byId("room-name");
+const chat = byId("chat");
+
+// Signing in and out
+
+function signIn(name) {
+  busy(true);
+  byId("sign-in-error").textContent = "";
+  client = new Client({ auth: { scheme: "guest", name }, connectTimeout: Infinity });
+  client.addEventListener("status", ({ detail }) => showStatus(detail));
+  client.addEventListener("session", ({ detail }) => entered(name, detail));
+  client.addEventListener("error", ({ detail }) => console.warn("chat:", detail.code, detail.message));
+  client.on("chat.message", heard);
+  client.on("chat.joined", ({ room, user, time }) => moved(room, user, "joined", time));
+  client.on("chat.left", ({ room, user, time }) => moved(room, user, "left", time));
+  client.on("chat.typing", ({ room, user }) => {
+    rooms.get(room)?.typed(user, seconds());
+    drawTyping();
+  });
+  client.open().catch((error) => {
+    sessionStorage.removeItem("skyloom.chat.name");
+    byId("sign-in-error").textContent = error.message;
+    showSignIn(name);
+  });
+}
+
+async function entered(name, { user, recovered, first }) {
+  if (first) {
+    sessionStorage.setItem("skyloom.chat.name", name);
+    localStorage.setItem("skyloom.chat.name", name);
+    byId("me-name").textContent = user;
+    byId("me-avatar").textContent = initials(user);
+    byId("me-avatar").className = `avatar hue-${hueOf(user)}`;
+    byId("sign-in").hidden = true;
+    chat.hidden = false;
+    busy(false);
+    for (const room of remembered()) rooms.set(room, new Room(room));
+  }
+  if (recovered) return;
+  const wanted = decodeURIComponent(location.hash.slice(1));
+  await Promise.all([refreshDirectory(), ...[...rooms.keys()].map((room) => join(room, { open: false }))]);
+  if (!first) return;
+  if (ROOM_NAME.test(wanted) && !rooms.has(wanted) && directory.has(wanted)) await join(wanted);
+  else if (rooms.has(wanted)) open(wanted);
+  else showEmpty();
+}
+
+function signOut() {
+  sessionStorage.removeItem("skyloom.chat.name");
+  sessionStorage.removeItem("skyloom.chat.rooms");
+  client?.close();
+  client = null;
+  location.hash = "";
+  rooms.clear();
+  active = "";
+  directory.clear();
+  listed = false;
+  showSignIn(localStorage.getItem("skyloom.chat.name") ?? "");
+}
+
+// Rooms
+
+async function refreshDirectory() {
+  try {
+    const answer = await client.request("chat.rooms");
+    directory = new Map(answer.rooms.map(({ room, members }) => [room, members]));
+    listed = true;
+  } catch (error) {
+    if (!(error instanceof ConnectionLost || error instanceof RequestTimeout)) throw error; // the next refresh makes up for it
+  }
+  redraw();
+}
+
+async function join(name, { open: opens = true } = {}) {
+  try {
+    const answer = await client.request("chat.join", { room: name });
+    const room = rooms.get(name) ?? new Room(name);
+    rooms.set(name, room);
+    const missed = room.enter(answer, client.user);
+    if (!reading(name)) room.unread += missed;
+    directory.set(name, room.members.size);
+    remember();
+    if (opens) open(name);
+    else if (name === active) timeline.draw(missed);
+    redraw();
+  } catch (error) {
+    if (error.code === "chat.room_not_found" && rooms.has(name)) forget(name);
+    else if (!(error instanceof ConnectionLost)) roomError(error);
+  }
+}
+
+async function create(name) {
+  try {
+    await client.request("chat.create_room", { room: name });
+  } catch (error) {
+    if (error.code !== "chat.room_exists") throw error; // it came into being meanwhile: join it
+  }
+  await join(name);
+}
+
+async function submitRoom(event) {
+  event.preventDefault();
+  const name = wantedRoom();
+  roomError(null);
+  if (!name) return;
+  if (!ROOM_NAME.test(name)) {
+    roomError({ message: "Use up to 64 letters, digits, “-” and “_”." });
+    return;
+  }
+  try {
+    if (rooms.has(name)) open(name);
+    else if (directory.has(name)) await join(name);
+    else await create(name);
+    roomName.value = "";
+    redraw();
+  } catch (error) {
+    roomError(error);
+  }
+}
+
+function wantedRoom() {
+  return roomName.value.trim().replace(/^#/, "").replace(/\s+/g, "-");
+}
+
+function roomError(error) {
+  byId("room-error").textContent = error ? error.message : "";
+  roomName.setAttribute("aria-invalid", error ? "true" : "false");
+}
+
+function open(name) {
+  const room = rooms.get(name);
+  if (!room) return;
+  const before = rooms.get(active);
+  if (before && before !== room) {
+    before.text = text.value;
+    before.firstUnread = null;
+  }
+  if (active !== name) text.value = room.text;
+  active = name;
+  const others = room.messages.filter((message) => message.user !== client.user);
+  room.firstUnread = room.unread ? others.at(-room.unread)?.id ?? null : null;
+  room.unread = 0;
+  chat.dataset.pane = "room";
+  byId("empty").hidden = true;
+  byId("room").hidden = false;
+  byId("room-title").textContent = `# ${name}`;
+  text.placeholder = `Message #${name}`;
+  grow();
+  history.replaceState(null, "", `#${encodeURIComponent(name)}`);
+  timeline.open(room, client.user);
+  showMembers(matchMedia("(min-width: 1100px)").matches);
+  redraw();
+  // A keyboard that jumps up unasked is a nuisance on a phone.
+  if (matchMedia("(hover: hover)").matches) text.focus();
+}
+
+async function leave() {
+  const name = active;
+  try {
+    await client.request("chat.leave", { room: name });
+  } catch (error) {
+    console.warn("chat: leaving", name, error.message); // the session leaves when it ends; here the room goes now
+  }
+  forget(name);
+  await refreshDirectory();
+}
+
+function forget(name) {
+  rooms.delete(name);
+  remember();
+  if (active === name) showEmpty();
+  redraw();
+}
+
+function showEmpty() {
+  active = "";
+  text.value = "";
+  history.replaceState(null, "", location.pathname);
+  chat.dataset.pane = "rooms";
+  byId("room").hidden = true;
+  byId("empty").hidden = false;
+  showMembers(false);
+  redraw();
+}
+
+const remember = () => sessionStorage.setItem("skyloom.chat.rooms", JSON.stringify([...rooms.keys()]));
+
+function remembered() {
+  try {
+    const names = JSON.parse(sessionStorage.getItem("skyloom.chat.rooms") ?? "[]");
+    return names.filter((name) => ROOM_NAME.test(name));
+  } catch {
+    return []; // another program wrote there
+  }
+}
+
+// Messages
+
+function heard(message) {
+  const room = rooms.get(message.room);
+  if (!room?.add(message)) return;
+  if (!reading(room.name) && message.user !== client.user) room.unread += 1;
+  if (message.room === active) {
+    if (timeline.atEnd) room.trim();
+    timeline.draw(1);
+    byId("announcer").textContent = `${message.user}: ${message.text}`;
+    drawTyping();
+  }
+  redraw();
+}
+
+function moved(name, user, verb, time) {
+  const room = rooms.get(name);
+  if (!room) return;
+  room.notice(user, verb, time);
+  directory.set(name, room.members.size);
+  if (name === active) timeline.draw();
+  redraw();
+}
+
+async function say(room, draft) {
+  Object.assign(draft, { state: "sending", reason: "", time: seconds() });
+  timeline.draw();
+  timeline.toEnd();
+  try {
+    const { id, time } = await client.request("chat.say", { room: room.name, text: draft.text });
+    room.discard(draft);
+    room.add({ id, time, room: room.name, user: client.user, text: draft.text });
+  } catch (error) {
+    // With `unsure` the message may be stored: the next join's history tells.
+    draft.unsure = error instanceof RequestTimeout || (error instanceof ConnectionLost && error.sent);
+    draft.state = "failed";
+    draft.reason = error instanceof RequestError ? `Not sent: ${error.message}` : draft.unsure ? "No answer; it may not have been sent." : "Not sent: no connection.";
+  }
+  if (room.name === active) timeline.draw();
+}
+
+function submitText(event) {
+  event.preventDefault();
+  const words = text.value.trim();
+  const room = rooms.get(active);
+  if (!words || !room || client.status !== "open") return;
+  text.value = "";
+  typedAt = 0;
+  grow();
+  say(room, room.draft(words.slice(0, TEXT_CHARACTERS_MAX)));
+}
+
+async function loadOlder(room) {
+  if (!room || room.complete || room.loadingOlder || room.oldestId === null || client.status !== "open") return;
+  room.loadingOlder = true;
+  if (room.name === active) timeline.draw();
+  try {
+    const answer = await client.request("chat.history", { room: room.name, before: room.oldestId, limit: PAGE_MESSAGES });
+    room.prepend(answer.messages);
+  } catch (error) {
+    console.warn("chat: no older messages:", error.message); // the button stays, to try again
+  }
+  room.loadingOlder = false;
+  if (room.name === active) timeline.draw();
+}
+
+function typing() {
+  const now = seconds();
+  if (!text.value.trim() || now - typedAt < TYPING_EVERY_SECONDS || client?.status !== "open") return;
+  typedAt = now;
+  client.notify("chat.typing", { room: active });
+}
+
+// Drawing
+
+function redraw() {
+  drawRooms({ rooms, directory, active, filter: wantedRoom(), listed }, open, (name) => join(name));
+  const room = rooms.get(active);
+  if (room) drawMembers(room, client.user);
+  const unread = [...rooms.values()].reduce((sum, each) => sum + each.unread, 0);
+  document.title = `${unread ? `(${unread}) ` : ""}${active ? `#${active} · ` : ""}Skyloom chat`;
+  const some = directory.size > 0;
+  byId("empty-title").textContent = some ? "Pick a room" : "Start the first room";
+  byId("empty-text").textContent = some ? "Open one from the list, or make a new one." : "Nobody has made one yet. Give yours a short name.";
+  drawTyping();
+}
+
+function drawTyping() {
+  const names = rooms.get(active)?.typing(seconds()).filter((name) => name !== client?.user) ?? [];
+  byId("typing").textContent = typingText(names);
+}
+
+function showMembers(on) {
+  byId("members").hidden = !on;
+  byId("show-members").setAttribute("aria-expanded", String(on));
+}
+
+/** Whether the reader has this room before their eyes. */
+function reading(name) {
+  return name === active && !document.hidden && (chat.dataset.pane === "room" || !matchMedia("(max-width: 720px)").matches);
+}
+
+/** The text field grows with what is typed, as far as its max-height lets it. */
+function grow() {
+  text.style.height = "auto";
+  text.style.height = `${text.scrollHeight}px`;
+}
+
+const seconds = () => Date.now() / 1000;
+
+// Listening to the reader
+
+byId("sign-in-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const name = byId("name").value.trim();
+  if (name) signIn(name);
+  else byId("sign-in-error").textContent = "Type a name first.";
+});
+byId("sign-out").addEventListener("click", signOut);
+byId("retry").addEventListener("click", () => (client?.status === "closed" ? signOut() : client?.retry()));
+byId("room-form").addEventListener("submit", submitRoom);
+roomName.addEventListener("input", () => { roomError(null); redraw(); });
+byId("empty-action").addEventListener("click", () => roomName.focus());
+byId("leave").addEventListener("click", leave);
+byId("back").addEventListener("click", () => { chat.dataset.pane = "rooms"; });
+byId("show-members").addEventListener("click", () => showMembers(byId("members").hidden));
+byId("hide-members").addEventListener("click", () => { showMembers(false); byId("show-members").focus(); });
+byId("room").addEventListener("click", (event) => {
+  const over = !byId("members").hidden && !matchMedia("(min-width: 1100px)").matches;
+  if (over && !event.target.closest("#show-members")) showMembers(false);
+});
+byId("composer").addEventListener("submit", submitText);
+text.addEventListener("input", () => { grow(); typing(); });
+text.addEventListener("keydown", (event) => {
+  // While an input method composes, Enter belongs to it.
+  if (event.key === "Enter" && !event.shiftKey && !event.isComposing) submitText(event);
+});
+document.addEventListener("keydown", (event) => {
+  if (event.altKey && (event.key === "ArrowDown" || event.key === "ArrowUp") && rooms.size) {
+    event.preventDefault();
+    const names = [...rooms.keys()];
+    const step = event.key === "ArrowDown" ? 1 : -1;
+    open(names[(names.indexOf(active) + step + names.length) % names.length]);
+  } else if ((event.ctrlKey || event.metaKey) && event.key.toLowerCase() === "k" && !chat.hidden) {
+    event.preventDefault();
+    chat.dataset.pane = "rooms";
+    roomName.focus();
+  } else if (event.key === "Escape" && !byId("members").hidden && !matchMedia("(min-width: 1100px)").matches) showMembers(false);
+});
+document.addEventListener("visibilitychange", () => {
+  const room = rooms.get(active);
+  if (!room || !reading(active)) return;
+  room.unread = 0;
+  redraw();
+});
+setInterval(() => {
+  if (!document.hidden && client?.status === "open" && !chat.hidden) refreshDirectory();
+}, DIRECTORY_EVERY_SECONDS * 1000);
+setInterval(drawTyping, 1000);
+
+const known = sessionStorage.getItem("skyloom.chat.name");
+byId("name").value = known ?? localStorage.getItem("skyloom.chat.name") ?? "";
+if (known) signIn(known);
+else byId("name").focus();

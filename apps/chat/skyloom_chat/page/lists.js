@@ -1,0 +1,91 @@
+/** The lists beside the conversation: rooms and members. */
+
+import { avatar, byId, counted, el, reconcile } from "./dom.js";
+
+export const ROOM_NAME = /^[A-Za-z0-9_-]{1,64}$/;
+
+/**
+ * @param {object} state
+ * @param {Map<string, import("./room.js").Room>} state.rooms  those the reader is in
+ * @param {Map<string, number>} state.directory                every room's members, by name
+ * @param {string} state.active @param {string} state.filter
+ * @param {(name: string) => void} open @param {(name: string) => void} join
+ */
+export function drawRooms({ rooms, directory, active, filter, listed }, open, join) {
+  const wanted = filter.toLowerCase();
+  const matches = (name) => name.toLowerCase().includes(wanted);
+  const joined = [...rooms.values()].filter((room) => matches(room.name));
+  const others = [...directory].filter(([name]) => !rooms.has(name) && matches(name));
+  others.sort(([a, m], [b, n]) => n - m || a.localeCompare(b));
+  reconcile(byId("joined"), joined.map((room) => {
+    const members = room.joined ? room.members.size : (directory.get(room.name) ?? 0);
+    const current = room.name === active;
+    return {
+      key: room.name,
+      signature: `${current} ${room.unread} ${members}`,
+      build: () => roomItem(room.name, members, room.unread, current, () => open(room.name)),
+    };
+  }));
+  reconcile(byId("others"), others.map(([name, members]) => ({
+    key: name,
+    signature: String(members),
+    build: () => otherItem(name, members, () => join(name)),
+  })));
+  byId("joined-section").hidden = !joined.length;
+  byId("others-section").hidden = !others.length;
+  const none = byId("no-rooms");
+  none.hidden = Boolean(joined.length || others.length);
+  none.textContent = noRooms(filter, listed);
+  const submit = byId("room-submit");
+  submit.hidden = !filter;
+  submit.textContent = rooms.has(filter) ? "Open" : directory.has(filter) ? "Join" : "Create";
+}
+
+export function drawMembers(room, me) {
+  const names = [...room.members].sort((a, b) => (b === me) - (a === me) || a.localeCompare(b));
+  reconcile(byId("member-list"), names.map((name) => ({
+    key: name,
+    signature: String(name === me),
+    build: () => el("li", { class: "member", data: { testid: "member", user: name } },
+      avatar(name), el("span", { class: "member-name" }, name), name === me && el("span", { class: "you" }, "you")),
+  })));
+  byId("room-count").textContent = counted(room.members.size, "member");
+}
+
+/** Who is typing, as a sentence. */
+export function typingText(names) {
+  if (!names.length) return "";
+  if (names.length === 1) return `${names[0]} is typing…`;
+  if (names.length === 2) return `${names[0]} and ${names[1]} are typing…`;
+  return "Several people are typing…";
+}
+
+function noRooms(filter, listed) {
+  if (!listed) return "Loading the rooms…";
+  return filter ? `No room matches “${filter}”.` : "There are no rooms yet.";
+}
+
+function roomItem(name, members, unread, current, open) {
+  const label = [name, counted(members, "member"), unread ? `${unread} unread` : ""].filter(Boolean).join(", ");
+  return el("li", {},
+    el("button", {
+      type: "button", class: unread ? "room-item has-unread" : "room-item", "aria-label": label, "aria-current": current && "true",
+      data: { testid: "room-item", room: name }, on: { click: open },
+    },
+      el("span", { class: "hash", "aria-hidden": "true" }, "#"),
+      el("span", { class: "room-name" }, name),
+      unread ? el("span", { class: "badge", data: { testid: "unread" } }, unread > 99 ? "99+" : String(unread))
+        : el("span", { class: "count", title: counted(members, "member"), data: { testid: "member-count" } }, String(members))));
+}
+
+function otherItem(name, members, join) {
+  return el("li", {},
+    el("button", {
+      type: "button", class: "room-item", "aria-label": `Join ${name}, ${counted(members, "member")}`,
+      data: { testid: "join-room", room: name }, on: { click: join },
+    },
+      el("span", { class: "hash", "aria-hidden": "true" }, "#"),
+      el("span", { class: "room-name" }, name),
+      el("span", { class: "count", title: counted(members, "member"), data: { testid: "member-count" } }, String(members)),
+      el("span", { class: "join", "aria-hidden": "true" }, "Join")));
+}

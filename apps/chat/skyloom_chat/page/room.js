@@ -1,0 +1,127 @@
+/** What the page knows of one room: its members, its messages in order, what is unread. No DOM in here. */
+
+export const MESSAGES_KEPT_MAX = 500; // older ones are dropped while the reader is at the end, and can be loaded again
+export const PAGE_MESSAGES = 50; // what a join and a chat.history give at most
+const TYPING_SECONDS = 5;
+const NOTICES_KEPT_MAX = 100;
+
+export class Room {
+  /** @param {string} name */
+  constructor(name) {
+    this.name = name;
+    /** @type {Set<string>} */ this.members = new Set();
+    /** Messages {kind: "message", id, user, text, time} in the order of their ids, and notices {kind: "notice", ..} between. */
+    this.items = [];
+    /** The reader's own messages that have no answer yet: {key, text, state: "sending" | "failed", reason}. */
+    this.drafts = [];
+    this.unread = 0;
+    /** The id of the first message that was unread when the room was opened, for the divider. */
+    this.firstUnread = null;
+    /** Whether the first message of all is here. */
+    this.complete = false;
+    this.joined = false;
+    this.loadingOlder = false;
+    /** What is typed and not sent. */
+    this.text = "";
+    this.#typing = new Map();
+    this.#keys = 0;
+  }
+
+  #typing;
+  #keys;
+
+  get messages() {
+    return this.items.filter((item) => item.kind === "message");
+  }
+
+  /** The answer to chat.join: at first, or after a reconnect, when it may overlap. Returns how many are news. */
+  enter({ members, history }, me) {
+    const again = this.joined;
+    this.joined = true;
+    this.members = new Set(members);
+    const known = new Set(this.messages.map((message) => message.id));
+    const overlaps = history.some((message) => known.has(message.id));
+    if (known.size && history.length && !overlaps) {
+      // More was said meanwhile than a join brings: start over rather than show a gap.
+      this.items = [];
+      this.complete = false;
+    }
+    if (!known.size || !overlaps) this.complete = history.length < PAGE_MESSAGES;
+    const fresh = history.filter((message) => this.add(message));
+    this.#reconcile(fresh, me);
+    return again ? fresh.filter((message) => message.user !== me).length : 0;
+  }
+
+  /** Insert a message by its id; false when it is here already. */
+  add(message) {
+    let at = this.items.length;
+    for (let i = this.items.length - 1; i >= 0; i -= 1) {
+      const item = this.items[i];
+      if (item.kind !== "message") continue;
+      if (item.id === message.id) return false;
+      if (item.id < message.id) break;
+      at = i;
+    }
+    this.items.splice(at, 0, { kind: "message", ...message });
+    this.#typing.delete(message.user);
+    return true;
+  }
+
+  /** Older messages, from chat.history. */
+  prepend(messages) {
+    this.items.unshift(...messages.map((message) => ({ kind: "message", ...message })));
+    this.complete = messages.length < PAGE_MESSAGES;
+  }
+
+  /** Somebody came or went. */
+  notice(user, verb, time) {
+    if (verb === "joined") this.members.add(user);
+    else this.members.delete(user);
+    this.#typing.delete(user);
+    this.#keys += 1;
+    this.items.push({ kind: "notice", key: `n${this.#keys}`, user, verb, time });
+    const notices = this.items.filter((item) => item.kind === "notice");
+    if (notices.length > NOTICES_KEPT_MAX) this.items.splice(this.items.indexOf(notices[0]), 1);
+  }
+
+  draft(text) {
+    this.#keys += 1;
+    const draft = { key: `d${this.#keys}`, text, state: "sending", reason: "", time: Date.now() / 1000 };
+    this.drafts.push(draft);
+    return draft;
+  }
+
+  discard(draft) {
+    this.drafts = this.drafts.filter((other) => other !== draft);
+  }
+
+  /** Drop the oldest; call it while the reader sees the end. */
+  trim() {
+    if (this.items.length > MESSAGES_KEPT_MAX) {
+      this.items.splice(0, this.items.length - MESSAGES_KEPT_MAX);
+      this.complete = false;
+    }
+  }
+
+  get oldestId() {
+    return this.items.find((item) => item.kind === "message")?.id ?? null;
+  }
+
+  typed(user, now) {
+    this.#typing.set(user, now + TYPING_SECONDS);
+  }
+
+  /** Who is typing at `now`, in seconds. */
+  typing(now) {
+    return [...this.#typing].filter(([, until]) => until > now).map(([user]) => user);
+  }
+
+  /** A message whose answer was lost with the connection may be in the history: then it is no draft any more. */
+  #reconcile(fresh, me) {
+    for (const message of fresh) {
+      if (message.user !== me) continue;
+      const draft = this.drafts.find((one) => one.text === message.text && one.state === "failed" && one.unsure);
+      if (draft) this.discard(draft);
+    }
+  }
+}

@@ -1,0 +1,1 @@
+"""Between nodes: the transport's interface and its in-memory twin."""

@@ -1,0 +1,43 @@
+"""What a node needs from whatever connects it to others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from skyloom.message.address import Address
+
+MESSAGE_BYTES_MAX = 1024 * 1024
+"""The largest message between nodes; a larger one is refused at its sender."""
+
+
+class NotConnected(Exception):
+    """There is no connection to that node, so that nothing was sent."""
+
+
+class Transport(Protocol):
+    """Carries bytes between nodes: in order for each pair of nodes, at most once, never blocking.
+
+    ``receive(peer, data)`` and ``lost(peer)`` are called on the event loop's thread. After ``lost(peer)`` nothing
+    that was under way from that peer arrives any more.
+    """
+
+    async def start(self, node: str, receive: Callable[[str, bytes], None], lost: Callable[[str], None]) -> None:
+        """Join the network under the node's name."""
+
+    def send(self, node: str, data: bytes) -> None:
+        """Hand over one message. Raises NotConnected when it surely will not arrive."""
+
+    def announce(self, name: str, address: Address) -> None:
+        """Let the other nodes find a service by name."""
+
+    def withdraw(self, name: str, address: Address) -> None:
+        """Take back an announcement."""
+
+    async def resolve(self, name: str) -> Address | None:
+        """The service that some other node announced under the name."""
+
+    async def stop(self) -> None:
+        """Leave the network; the other nodes see this one as lost."""

@@ -1,0 +1,476 @@
+"""A service's place in its node: mailbox, sessions, running handlers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+from skyloom.message.errors import CallError, Expired, Failed, NotExecuted
+from skyloom.message.message import NEVER, SESSION_MAX, Message
+from skyloom.message.protocol import BUILTIN, Protocol
+from skyloom.message.ptype import Ptype
+from skyloom.message.value import ATOMS, all_atoms, weigh
+from skyloom.node.pending import OPEN, Pending
+from skyloom.node.worker import CURRENT
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+
+    from skyloom.message.address import Address
+    from skyloom.node.node import Node
+    from skyloom.node.worker import Worker
+    from skyloom.service.service import Service
+
+CALL_TIMEOUT_SECONDS: Final = 5.0
+"""The deadline of a call that names none and inherits none."""
+
+INLINE_DEPTH_MAX: Final = 24
+"""Calls nested in one stack; a deeper one goes through the mailbox."""
+
+_new = object.__new__
+_LUA, _QUEUE, _ERROR = int(Ptype.LUA), int(Ptype.QUEUE), int(Ptype.ERROR)
+
+ANSWER: Final = -1
+"""The type of an answer in a mailbox; no message from outside has it."""
+
+
+class NotBegun(NotExecuted):
+    """No handler could be started; told apart from a NotExecuted that a handler got from a call of its own."""
+
+
+class Cell:
+    """What the node keeps for one service. Everything here is the runtime's; users see `Service`.
+
+    A cell is `inline` while a caller may run a handler at once: started, alive, nothing in the mailbox, not serial,
+    and fewer handlers half-run than `concurrency`.
+    """
+
+    __slots__ = (
+        "_session",
+        "address",
+        "answers_queued",
+        "bytes_max",
+        "concurrency",
+        "ending",
+        "executor",
+        "handlers",
+        "inline",
+        "mailbox",
+        "mailbox_bytes",
+        "messages_max",
+        "methods",
+        "node",
+        "open",
+        "pending",
+        "protocols",
+        "queued",
+        "running",
+        "serial",
+        "service",
+        "started",
+        "tasks",
+        "watching",
+        "workers",
+    )
+
+    def __init__(self, node: Node, address: Address, service: Service) -> None:
+        self.node = node
+        self.executor = node.executor
+        self.address = address
+        self.service = service
+        self.methods = type(service).rpc_methods
+        self.serial = type(service).serial
+        self.concurrency = 1 if self.serial else type(service).handlers_max
+        self.protocols: dict[str | int, Protocol] = BUILTIN
+        self.messages_max = type(service).mailbox_messages_max
+        self.bytes_max = type(service).mailbox_bytes_max
+        self.handlers: dict[int, Callable[..., Awaitable[object]]] | None = None
+        self.started = False
+        self.ending = False
+        self.inline = False
+        self.queued = False
+        self.running = 0
+        self.mailbox: deque[Message] | None = None
+        self.mailbox_bytes = 0
+        self.answers_queued = 0
+        self.pending: dict[int, Pending] | None = None
+        self.open: dict[Message, Worker | None] | None = None
+        self.workers: set[Worker] | None = None
+        self.tasks: set[asyncio.Task[Any]] | None = None
+        self.watching: set[Address] | None = None
+        self._session = 0
+
+    # -- sending ---------------------------------------------------------------------------------------------
+
+    def protocol(self, ptype: str | int) -> Protocol:
+        """The protocol of that name or id. Raises LookupError for one that this service does not know."""
+        found = self.protocols.get(ptype)
+        if found is None:
+            known = ", ".join(sorted(key for key in self.protocols if isinstance(key, str)))
+            raise LookupError(f"no protocol {ptype!r} here; register_protocol it, or use one of {known}")
+        return found
+
+    def _session_for(self, deadline: float, now: float) -> int:
+        """The next free session, for a call that may be made. Raises NotExecuted for one that may not."""
+        if not deadline < NEVER:
+            raise ValueError("timeout: a finite number of seconds is needed, for every call must end")
+        if deadline <= now:
+            raise NotExecuted("the deadline had passed before the call", code="skyloom.deadline_passed")
+        if self.ending and self.address not in self.node.cells:
+            raise NotExecuted("this service has ended", code="skyloom.service_ended")
+        session = self._session
+        pending = self.pending or {}
+        while True:
+            session = session + 1 if session < SESSION_MAX else 1
+            if session not in pending:
+                return session
+
+    def send(self, dest: Address, ptype: str | int, args: tuple[object, ...]) -> None:
+        """Post a message that wants no answer."""
+        protocol = self.protocols.get(ptype) or self.protocol(ptype)
+        plain = protocol.pack is None and all_atoms(map(type, args))
+        outer = CURRENT.get()
+        message = Message(
+            protocol.id,
+            self.address,
+            0,
+            args if plain else protocol.to_payload(args),
+            NEVER,
+            None if outer is None else outer.trace,
+        )
+        target = self.node.cells.get(dest)
+        if target is not None:
+            target.enqueue(message)
+        else:
+            self.node.post(dest, message)
+
+    def request(
+        self, dest: Address, ptype: str | int, args: tuple[object, ...], timeout: float | None
+    ) -> tuple[Message, Protocol]:
+        """A message that wants an answer, with a session and a deadline; not posted yet."""
+        protocol = self.protocols.get(ptype) or self.protocol(ptype)
+        payload = args if protocol.pack is None and all_atoms(map(type, args)) else protocol.to_payload(args)
+        now = self.node.now()
+        deadline = now + (CALL_TIMEOUT_SECONDS if timeout is None else timeout)
+        trace = None
+        outer = CURRENT.get()
+        if outer is not None:
+            trace = outer.trace
+            if outer.deadline < deadline:
+                deadline = outer.deadline
+        session = self._session_for(deadline, now)
+        self._session = session
+        return Message(protocol.id, self.address, session, payload, deadline, trace), protocol
+
+    async def call(self, dest: Address, ptype: str | int, args: tuple[object, ...], timeout: float | None) -> Any:
+        """Post a request and wait for its answer. Raises CallError; see `Service.call`."""
+        node, executor = self.node, self.executor
+        # `request`, spelt out: this is the path of every call.
+        protocol = self.protocols.get(ptype) or self.protocol(ptype)
+        plain = protocol.pack is None
+        if plain:
+            for arg in args:
+                if type(arg) not in ATOMS:
+                    plain = False
+                    break
+        now = node.now()
+        deadline = now + (CALL_TIMEOUT_SECONDS if timeout is None else timeout)
+        trace = None
+        outer = CURRENT.get()
+        if outer is not None:
+            trace = outer.trace
+            if outer.deadline < deadline:
+                deadline = outer.deadline
+        session = self._session + 1
+        if not now < deadline < NEVER or session > SESSION_MAX or self.pending or self.ending:
+            session = self._session_for(deadline, now)
+        self._session = session
+        # Not `Message(...)`: calling a class with an __init__ costs twice as much, a tenth of the whole call.
+        message = _new(Message)
+        message.ptype = protocol.id
+        message.source = self.address
+        message.session = session
+        message.payload = args if plain else protocol.to_payload(args)
+        message.deadline = deadline
+        message.trace = trace
+        message.taken = False
+        target = node.cells.get(dest)
+        if target is not None and target.inline and executor.inline_left > 0 and executor.depth < INLINE_DEPTH_MAX:
+            try:
+                answer = executor.step(target, message, protocol)
+            except CallError as error:
+                if not self._behind():
+                    raise
+                pending = self._queue_answer(message, dest, protocol, error)
+            else:
+                if answer is OPEN:
+                    pending = self._claimed(message, dest, protocol)
+                elif not self.mailbox or not self._behind():
+                    return answer
+                else:
+                    pending = self._queue_answer(message, dest, protocol, (answer,))
+        else:
+            pending = self.expect(message, dest, protocol)
+            node.post(dest, message)
+        if pending.outcome is OPEN:
+            future: asyncio.Future[None] = node.loop.create_future()
+            pending.on_settled = lambda _: None if future.done() else future.set_result(None)
+            try:
+                await future
+            finally:
+                if pending.outcome is OPEN:  # cancelled: the callee goes on, its answer will be a late one
+                    self.forget(message.session)
+        return pending.result()
+
+    def ask(
+        self,
+        dest: Address,
+        ptype: str | int,
+        args: tuple[object, ...],
+        timeout: float | None,
+        on_settled: Callable[[Pending], object],
+    ) -> None:
+        """`call` for those who cannot await: `on_settled` gets the settled `Pending`, perhaps at once."""
+        message, protocol = self.request(dest, ptype, args, timeout)
+        node, executor = self.node, self.executor
+        target = node.cells.get(dest)
+        if target is not None and target.inline and executor.inline_left > 0 and executor.depth < INLINE_DEPTH_MAX:
+            outcome: object
+            try:
+                answer = executor.step(target, message, protocol)
+                outcome = (answer,)
+            except CallError as error:
+                answer = outcome = error
+            if answer is OPEN:
+                pending = self._claimed(message, dest, protocol)
+            elif self._behind():
+                pending = self._queue_answer(message, dest, protocol, outcome)
+            else:
+                pending = Pending(dest, protocol)
+                pending.settle(outcome)
+            if pending.outcome is OPEN:
+                pending.on_settled = on_settled
+            else:
+                on_settled(pending)
+        else:
+            self.expect(message, dest, protocol).on_settled = on_settled
+            node.post(dest, message)
+
+    def expect(self, message: Message, dest: Address, protocol: Protocol) -> Pending:
+        """Have the answer to `message` delivered to a `Pending`, or an Expired at its deadline."""
+        pending = Pending(dest, protocol)
+        pending.timer = self.node.clock.call_at(message.deadline, self._expire, message.session)
+        if self.pending is None:
+            self.pending = {}
+        self.pending[message.session] = pending
+        return pending
+
+    def _claimed(self, message: Message, dest: Address, protocol: Protocol) -> Pending:
+        """After a first step without an answer: what to wait for, which `take` may have made already."""
+        if message.claim is True:
+            message.claim = self.expect(message, dest, protocol)
+        return message.claim  # type: ignore[return-value]  # True or a Pending, see `take`
+
+    def _behind(self) -> bool:
+        """Whether an answer must queue behind messages that wait: one may be its sender's own, sent before it."""
+        return bool(self.mailbox) and self.started and self.running < self.concurrency
+
+    def _queue_answer(self, message: Message, dest: Address, protocol: Protocol, outcome: object) -> Pending:
+        pending = self.expect(message, dest, protocol)
+        self.answer(message.session, outcome)
+        return pending
+
+    def forget(self, session: int) -> None:
+        """Stop expecting an answer."""
+        if self.pending is not None:
+            pending = self.pending.pop(session, None)
+            if pending is not None and pending.timer is not None:
+                pending.timer.cancel()
+
+    def _expire(self, session: int) -> None:
+        assert self.pending is not None
+        pending = self.pending.pop(session, None)
+        if pending is not None:
+            pending.settle(Expired(f"{pending.destination} did not answer in time"))
+
+    # -- answers coming in -----------------------------------------------------------------------------------
+
+    def answer(self, session: int, outcome: object) -> None:
+        """Take in the answer (payload or CallError) to a session of this service.
+
+        It queues behind the messages that are in the mailbox already, so that it stays in its sender's order;
+        unless the mailbox is being held back, for then the handler that holds it may be waiting for just this.
+        """
+        if self.mailbox and self._behind():
+            self.mailbox.append(Message(ANSWER, self.address, session, (outcome,)))
+            self.answers_queued += 1
+        else:
+            self._settle(session, outcome)
+
+    def _settle(self, session: int, outcome: object) -> None:
+        pending = None if self.pending is None else self.pending.pop(session, None)
+        if pending is None:
+            self.node.counters["late_answers"] += 1
+        else:
+            pending.settle(outcome)
+
+    # -- messages coming in ----------------------------------------------------------------------------------
+
+    def enqueue(self, message: Message) -> None:
+        """Put a message into the mailbox, or refuse it when the service ends or the mailbox is full."""
+        node = self.node
+        if self.ending:
+            node.refuse(message, self.address, NotExecuted("the service has ended", code="skyloom.service_ended"))
+            return
+        mailbox = self.mailbox
+        if mailbox is None:
+            mailbox = self.mailbox = deque()
+        message.weight = weight = weigh(message.payload)
+        full = len(mailbox) - self.answers_queued >= self.messages_max or self.mailbox_bytes + weight > self.bytes_max
+        if full and (message.ptype != _ERROR or message.session):  # the word of a service's end is not lost
+            text = f"the mailbox of {type(self.service).__name__} is full: {len(mailbox)} messages, {self.mailbox_bytes} bytes"
+            node.refuse(message, self.address, NotExecuted(text, code="skyloom.overloaded", kind="resource_exhausted"))
+            return
+        mailbox.append(message)
+        self.mailbox_bytes += weight
+        self.inline = False
+        if not self.queued and self.started and self.running < self.concurrency:
+            self.queued = True
+            node.run_queue.add(self)
+
+    def wake(self) -> None:
+        """Let handlers start (again), after the service started or a half-run handler ended."""
+        if self.ending or not self.started or self.running >= self.concurrency:
+            return
+        if not self.mailbox:
+            self.inline = not self.serial
+        elif not self.queued:
+            self.queued = True
+            self.node.run_queue.add(self)
+
+    def held(self) -> None:
+        """No further handler may start for now; answers that wait in the mailbox must not wait with the rest."""
+        self.inline = False
+        if self.answers_queued and self.mailbox:
+            answers = [m for m in self.mailbox if m.ptype == ANSWER]
+            self.mailbox = deque(m for m in self.mailbox if m.ptype != ANSWER)
+            self.answers_queued = 0
+            for message in answers:
+                self._settle(message.session, message.payload[0])
+
+    def run(self, worker: Worker, share: int) -> int:
+        """Handle up to `share` messages of the mailbox with `worker`; returns how many. In the worker's context.
+
+        Stops early when the mailbox is empty or held, and when a handler was suspended or left the worker unclean,
+        for then the worker is not free any more.
+        """
+        node = self.node
+        mailbox = self.mailbox
+        done = 0
+        while mailbox and done < share and self.running < self.concurrency:
+            message = mailbox.popleft()
+            done += 1
+            if message.ptype == ANSWER:
+                self.answers_queued -= 1
+                self._settle(message.session, message.payload[0])
+                mailbox = self.mailbox
+                continue
+            self.mailbox_bytes -= message.weight
+            if message.deadline != NEVER and message.deadline < node.now():
+                node.refuse(message, self.address, Expired("the deadline passed in the mailbox"))
+                continue
+            worker.cell = self
+            awaited = worker.send(message)
+            if node.executor.step_ended(worker, self, message, awaited):
+                break
+            mailbox = self.mailbox
+        return done
+
+    def begin(self, message: Message) -> Coroutine[Any, Any, object]:
+        """The coroutine that handles a message. Raises NotBegun when there is none to start."""
+        ptype = message.ptype
+        handlers = self.handlers
+        if handlers is not None and ptype in handlers:
+            return self._run_raw(handlers[ptype], message)
+        if ptype == _LUA:
+            return self._begin_rpc(message)
+        if ptype == _QUEUE:
+            return self._run_queued(self._begin_rpc(message))
+        if ptype == _ERROR and not message.session:
+            return self.service.on_down(message.source, str(self._unpack(message)[0]))
+        name = self.protocols[ptype].name if ptype in self.protocols else str(ptype)
+        raise NotBegun(
+            f"{type(self.service).__name__} has no handler for {name!r} messages",
+            code="skyloom.no_handler",
+            kind="unimplemented",
+            retryable=False,
+        )
+
+    def _begin_rpc(self, message: Message) -> Coroutine[Any, Any, object]:
+        payload = message.payload
+        args = payload if type(payload) is tuple else self._unpack(message)
+        name = args[0] if args else None
+        method = self.methods.get(name) if type(name) is str else None
+        if method is None:
+            shown = repr(name[:64]) if isinstance(name, str) else f"a {type(name).__name__}"
+            raise NotBegun(
+                f"{type(self.service).__name__} has no @rpc method {shown}",
+                code="skyloom.no_method",
+                kind="unimplemented",
+                retryable=False,
+            )
+        try:
+            return method(self.service, *args[1:])
+        except TypeError as error:  # binding the arguments failed: a coroutine's body has not begun here
+            raise NotBegun(str(error), code="skyloom.bad_arguments", kind="invalid_argument", retryable=False) from None
+
+    def _unpack(self, message: Message) -> tuple[Any, ...]:
+        protocol = self.protocols.get(message.ptype)
+        if protocol is None:
+            raise NotBegun(
+                f"protocol {message.ptype} is not registered here", code="skyloom.no_handler", retryable=False
+            )
+        try:
+            return protocol.from_payload(message.payload)
+        except ValueError as error:
+            raise NotBegun(str(error), code="skyloom.bad_payload", kind="invalid_argument", retryable=False) from None
+
+    async def _run_queued(self, handler: Coroutine[Any, Any, object]) -> object:
+        try:
+            async with self.service.queue_section:
+                return await handler
+        finally:
+            handler.close()  # it has not begun when the wait for the section was cancelled
+
+    def _run_raw(self, handler: Callable[..., Awaitable[object]], message: Message) -> Coroutine[Any, Any, object]:
+        return _run_raw(handler, message, self._unpack(message))
+
+    # -- answers going out -----------------------------------------------------------------------------------
+
+    def take(self, message: Message) -> None:
+        """Pass on the duty to answer a message that this service is handling."""
+        message.taken = True
+        if getattr(message, "claim", None) is True:
+            # The caller is still inside its `call`, stepping us: it must expect the answer by message from now on.
+            source = self.node.cells.get(message.source)
+            if source is not None:
+                message.claim = source.expect(message, self.address, source.protocol(message.ptype))
+        self.release(message)
+
+    def hold(self, message: Message, worker: Worker | None) -> None:
+        """Remember a request that is under way, to fail it should the service end first."""
+        if self.open is None:
+            self.open = {}
+        self.open[message] = worker
+
+    def release(self, message: Message) -> None:
+        if self.open is not None:
+            self.open.pop(message, None)
+
+
+async def _run_raw(handler: Callable[..., Awaitable[object]], message: Message, args: tuple[Any, ...]) -> object:
+    answer = await handler(message.session, message.source, *args)
+    if answer is None and message.session and not message.taken:
+        raise Failed("the handler ended without an answer", code="skyloom.no_answer")
+    return answer

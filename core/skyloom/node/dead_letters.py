@@ -1,0 +1,72 @@
+"""Messages that reached nobody: counted, and the last ones kept for inspection."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from skyloom.message.address import Address
+    from skyloom.message.message import Message
+
+DEAD_LETTERS_MAX: Final = 256
+"""How many are kept."""
+
+_PREVIEW_BYTES: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """One message that was not delivered: when (wall seconds), to whom, why, and how its payload begins."""
+
+    time: float
+    destination: Address
+    source: Address
+    ptype: int
+    session: int
+    reason: str
+    preview: str
+
+
+class DeadLetters:
+    """A ring of dead letters, and how many there were in all by reason."""
+
+    def __init__(self) -> None:
+        self._ring: deque[DeadLetter] = deque(maxlen=DEAD_LETTERS_MAX)
+        self.by_reason: Counter[str] = Counter()
+
+    def add(self, time: float, destination: Address, message: Message, reason: str) -> None:
+        """Keep a message that was not delivered; `time` in wall seconds."""
+        self.by_reason[reason] += 1
+        self._ring.append(
+            DeadLetter(
+                time,
+                destination,
+                message.source,
+                message.ptype,
+                message.session,
+                reason,
+                _preview(message.payload),
+            )
+        )
+
+    @property
+    def total(self) -> int:
+        return self.by_reason.total()
+
+    def __len__(self) -> int:
+        return len(self._ring)
+
+    def __iter__(self) -> Iterator[DeadLetter]:
+        return iter(self._ring)
+
+
+def _preview(payload: bytes | tuple[object, ...]) -> str:
+    """How a payload begins. Never the repr of the whole: it may be huge, or nested deeper than repr can go."""
+    if isinstance(payload, bytes):
+        return repr(payload[:_PREVIEW_BYTES])
+    shown = [repr(item[:_PREVIEW_BYTES]) if isinstance(item, str) else type(item).__name__ for item in payload[:4]]
+    return f"({', '.join(shown)})"

@@ -1,0 +1,1 @@
+"""What users write: services, their rpc methods, and the tools a service has."""

@@ -1,0 +1,216 @@
+"""An agent: the service that answers one client for one app.
+
+What to write::
+
+    class ChatAgent(Agent):
+        @request("chat.join")
+        async def join(self, body: Join) -> Joined: ...  # pydantic in, pydantic out
+
+        @request("chat.history", concurrent=True)  # may run beside others
+        async def history(self, body: HistoryQuery) -> Messages: ...
+
+        @notify("chat.typing")
+        async def typing(self, body: Typing) -> None: ...  # no answer
+
+        async def on_stop(self) -> None: ...  # the client's session has ended
+
+A handler may leave `body` out, and return None for an empty answer. Raise a `Failed` with a code of your app's to
+answer with an error; the client sees code, kind, message and details. Whatever else is raised reaches it as
+``gateway.internal`` and nothing more. A body that does not validate is answered ``gateway.invalid_body``, and the
+handler never sees it.
+
+One request runs at a time, in the order in which they came, unless its route is `concurrent`. An agent is a service:
+it calls others, is called, and is tested by spawning it in a `Node`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from skyloom import Failed, Service
+from skyloom.message.value import Handed
+from skyloom_gateway.push import ClientRef, Push, fan_out
+from skyloom_gateway.wire import CODECS, Malformed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable
+
+    from pydantic_core import SchemaValidator
+
+    from skyloom import Address
+    from skyloom_gateway.wire import Codec
+
+INVALID_BODY_ERRORS_MAX: Final = 16
+"""Validation errors that a client is told of at once."""
+
+_ROUTE_MARK: Final = "__skyloom_route__"
+_CODECS: Final[dict[str, Codec]] = {codec.name: codec for codec in CODECS.values()}
+
+H = TypeVar("H", bound="Callable[..., Coroutine[Any, Any, Any]]")
+
+
+class InvalidBody(Failed, code="gateway.invalid_body", kind="invalid_argument"):
+    """The body of a frame does not fit its route; `details["errors"]` has what pydantic says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One route of an agent: its handler, and what goes in and out."""
+
+    name: str
+    handler: Callable[..., Coroutine[Any, Any, Any]]
+    is_request: bool
+    concurrent: bool
+    body: TypeAdapter[Any] | None
+    answer: TypeAdapter[Any] | None
+
+    @property
+    def validator(self) -> SchemaValidator | None:
+        """What checks the body; None when the handler takes none."""
+        return None if self.body is None else self.body.validator  # type: ignore[return-value]  # never deferred here
+
+
+def request(route: str, *, concurrent: bool = False) -> Callable[[H], H]:
+    """Let clients call this method: its argument is the body, its result the answer."""
+
+    def mark(handler: H) -> H:
+        setattr(handler, _ROUTE_MARK, (route, True, concurrent))
+        return handler
+
+    return mark
+
+
+def notify(route: str) -> Callable[[H], H]:
+    """Let clients send this method a body that wants no answer."""
+
+    def mark(handler: H) -> H:
+        setattr(handler, _ROUTE_MARK, (route, False, False))
+        return handler
+
+    return mark
+
+
+class Agent(Service):
+    """See the module's docstring. `user` is who the client is, `client` how other services may push to it."""
+
+    mailbox_messages_max = 256
+
+    routes: ClassVar[dict[str, Route]] = {}
+
+    def __init__(self, client: ClientRef, user: str) -> None:
+        self.client = client
+        self.user = user
+        self._codec = _CODECS[client.encoding]
+        self._busy = False
+        self._turns: deque[asyncio.Future[None]] = deque()
+        self.dispatch("client", self._on_client)
+        self.dispatch("socket", self._on_socket)
+
+    def push(self, push: Push) -> None:
+        """Send this agent's client a message unasked."""
+        body = self._codec.encode_body(push)
+        as_json = body if self._codec.name == "json" else None
+        self.send(self.client.gate, "client", push.route, as_json, None if as_json else body, (self.client.session,))
+
+    def fan_out(self, clients: Iterable[ClientRef], push: Push) -> None:
+        """Send many clients one message; see `skyloom_gateway.push.fan_out`."""
+        fan_out(self, clients, push)
+
+    async def _on_socket(self, session: int, source: Address, event: str) -> bool:
+        """The gate says that the session has ended."""
+        self.exit()
+        return True
+
+    async def _on_client(self, session: int, source: Address, name: str, body: bytes | Handed) -> bytes | None:
+        """A frame of the client's, forwarded by the gate: answer with the encoded body of the response."""
+        route = self.routes[name]
+        args: tuple[object, ...] = ()
+        if (validator := route.validator) is not None:
+            args = (self._validate(validator, body.value if type(body) is Handed else body),)
+        if route.concurrent or not route.is_request:
+            answer = await route.handler(self, *args)
+        else:
+            if self._busy:
+                await self._turn()
+            self._busy = True
+            try:
+                answer = await route.handler(self, *args)
+            finally:
+                self._next_turn()
+        if not route.is_request:
+            return b""
+        return self._codec.encode_body({} if answer is None else answer)
+
+    def _validate(self, validator: SchemaValidator, body: object) -> object:
+        try:
+            return validator.validate_python(self._codec.decode_body(body))
+        except Malformed as malformed:
+            raise InvalidBody(malformed.reason) from None
+        except ValidationError as invalid:
+            errors = invalid.errors(include_url=False, include_context=False, include_input=False)
+            fields = ", ".join(".".join(map(str, error["loc"])) or "body" for error in errors[:3])
+            raise InvalidBody(
+                f"the body does not fit: {fields[:200]}",
+                details={
+                    "errors": [{**error, "loc": list(error["loc"])} for error in errors[:INVALID_BODY_ERRORS_MAX]]
+                },
+            ) from None
+
+    async def _turn(self) -> None:
+        """Wait until the requests that came before have ended."""
+        future: asyncio.Future[None] = self.node.loop.create_future()
+        self._turns.append(future)
+        try:
+            await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled():
+                self._next_turn()
+            raise
+
+    def _next_turn(self) -> None:
+        while self._turns:
+            future = self._turns.popleft()
+            if not future.done():
+                future.set_result(None)  # we stay busy: nobody may slip in between
+                return
+        self._busy = False
+
+    @classmethod
+    def bind_routes(cls) -> dict[str, Route]:
+        """Read the handlers' types; called once, when the class is given to an `App`. Raises TypeError."""
+        routes: dict[str, Route] = {}
+        for attribute in dir(cls):
+            handler = inspect.getattr_static(cls, attribute)
+            mark = getattr(handler, _ROUTE_MARK, None)
+            if mark is None:
+                continue
+            name, is_request, concurrent = mark
+            if name in routes:
+                raise TypeError(f"{cls.__name__}: route {name!r} has two handlers")
+            body, answer = _types(cls, handler, name)
+            routes[name] = Route(name, handler, is_request, concurrent, body, answer)
+        cls.routes = routes
+        return routes
+
+
+def _types(cls: type, handler: Any, route: str) -> tuple[TypeAdapter[Any] | None, TypeAdapter[Any] | None]:
+    where = f"{cls.__name__}.{handler.__name__} ({route!r})"
+    if not inspect.iscoroutinefunction(handler):
+        raise TypeError(f"{where}: write it as `async def`")
+    parameters = list(inspect.signature(handler).parameters)[1:]
+    if len(parameters) > 1:
+        raise TypeError(f"{where}: it takes one body, not {len(parameters)} arguments")
+    hints = get_type_hints(handler, include_extras=True)
+    if parameters and parameters[0] not in hints:
+        raise TypeError(f"{where}: give its argument {parameters[0]!r} a type, such as a pydantic model")
+    answer = hints.get("return")
+    return (
+        TypeAdapter(hints[parameters[0]]) if parameters else None,
+        None if answer is None or answer is type(None) else TypeAdapter(answer),
+    )

@@ -1,0 +1,203 @@
+"""The command line: ``skyloom gateway``, ``skyloom check``."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import structlog
+import typer
+
+from skyloom_gateway.app import App, AppError, load_app
+from skyloom_gateway.log import configure
+from skyloom_gateway.settings import Settings, SettingsError
+from skyloom_gateway.settings_text import describe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from skyloom_gateway.server import Server
+
+main = typer.Typer(
+    name="skyloom",
+    help="A networked game-server framework: sessions, agents and services.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+log = structlog.get_logger("skyloom.cli")
+
+Apps = Annotated[list[str], typer.Argument(help="apps to serve, each as module:app", metavar="APP...")]
+Host = Annotated[str | None, typer.Option(help="address to listen on [127.0.0.1]")]
+Port = Annotated[int | None, typer.Option(help="WebSocket and HTTP port [8000]; 0 picks a free one")]
+TcpPort = Annotated[str | None, typer.Option(help="TCP port [8001]; 0 picks a free one, off turns it off")]
+Database = Annotated[str | None, typer.Option(help="sqlite:///FILE or postgresql://USER@HOST/NAME")]
+Config = Annotated[Path | None, typer.Option(help="TOML file with settings [skyloom.toml, if it is there]")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="any setting by its name, as in --set gateway.heartbeat_seconds=10", metavar="NAME=VALUE"
+    ),
+]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"skyloom {version('skyloom')}")
+        raise typer.Exit
+
+
+@main.callback()
+def skyloom(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="print the version")
+    ] = False,
+) -> None:
+    """A networked game-server framework: sessions, agents and services."""
+
+
+@main.command()
+def gateway(
+    apps: Apps,
+    host: Host = None,
+    port: Port = None,
+    tcp_port: TcpPort = None,
+    database: Database = None,
+    config: Config = None,
+    set_: Set = None,
+) -> None:
+    """Serve apps to WebSocket and TCP clients, with their services in this process."""
+    settings = _settings(host, port, tcp_port, database, config, set_)
+    loaded = _load(apps)
+    flood = configure(settings.log)
+    try:
+        status = _run(lambda: _serve(loaded, settings))
+    finally:
+        flood.flush()
+    raise typer.Exit(status)
+
+
+@main.command()
+def check(
+    apps: Apps,
+    host: Host = None,
+    port: Port = None,
+    tcp_port: TcpPort = None,
+    database: Database = None,
+    config: Config = None,
+    set_: Set = None,
+) -> None:
+    """Check that the settings and the apps load, and show them."""
+    settings = _settings(host, port, tcp_port, database, config, set_)
+    for app in _load(apps):
+        typer.echo(f"app {app.name}: {len(app.routes)} routes, {len(app.pushes)} pushes, {len(app.services)} services")
+    typer.echo(describe(settings))
+
+
+def _settings(
+    host: str | None,
+    port: int | None,
+    tcp_port: str | None,
+    database: str | None,
+    config: Path | None,
+    set_: list[str] | None,
+) -> Settings:
+    values: dict[str, object] = {"database": database}
+    gateway_values: dict[str, object] = {"host": host, "port": port, "tcp_port": tcp_port}
+    values["gateway"] = gateway_values
+    for item in set_ or ():
+        name, equals, value = item.partition("=")
+        if not equals:
+            raise _usage(f"--set {item}: write it as NAME=VALUE")
+        *section, last = name.split(".")
+        target = values
+        for part in section:
+            inner = target.setdefault(part, {})
+            if not isinstance(inner, dict):
+                raise _usage(f"--set {item}: {part} is a setting, not a section of them")
+            target = inner
+        target[last] = value
+    try:
+        return Settings.load(values, config)
+    except SettingsError as error:
+        raise _usage(str(error)) from None
+
+
+def _load(specs: list[str]) -> list[App]:
+    # As `python -m` does: an app's module may lie in the folder where the command is given.
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        return [load_app(spec) for spec in specs]
+    except (AppError, TypeError) as error:
+        raise _usage(str(error)) from None
+
+
+def _usage(text: str) -> typer.Exit:
+    typer.echo(f"skyloom: {text}", err=True)
+    return typer.Exit(2)
+
+
+def _run(program: Callable[[], Coroutine[object, object, int]]) -> int:
+    """Run on uvloop where it is installed, which is twice as fast on sockets; else on asyncio."""
+    new_event_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
+    try:
+        import uvloop
+    except ImportError:
+        pass
+    else:
+        new_event_loop = uvloop.new_event_loop
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        return runner.run(program())
+
+
+async def _serve(apps: list[App], settings: Settings) -> int:
+    from skyloom_gateway.server import Server
+
+    server = Server(apps, settings)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _stop_once, stop)
+    try:
+        await server.start()
+    except Exception as error:  # whatever it is, the operator gets one clear line
+        if not isinstance(error, OSError):
+            log.error("the server did not start", exc_info=error)
+        typer.echo(f"skyloom: {error}", err=True)
+        return 1
+    _announce(server)
+    await stop.wait()
+    log.info("stopping: clients are asked to come back", seconds_at_most=settings.gateway.drain_seconds)
+    await server.stop()
+    log.info("stopped")
+    return 0
+
+
+def _stop_once(stop: asyncio.Event) -> None:
+    if stop.is_set():
+        # Asked twice: the operator will not wait for the drain.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.raise_signal(signal.SIGINT)
+    stop.set()
+
+
+def _announce(server: Server) -> None:
+    ways = [server.url]
+    if server.tcp_port is not None:
+        host = f"[{server.host}]" if ":" in server.host else server.host
+        ways.append(f"tcp://{host}:{server.tcp_port}")
+    typer.echo(f"skyloom listens on {' and '.join(ways)}")
+    for app in server.apps:
+        if app.pages is not None:
+            typer.echo(f"  {app.title}: {server.url}/{app.name}/")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,169 @@
+"""The gate: the service that stands between connections and agents."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from skyloom import CallError, Service
+from skyloom_gateway.connection import Connection
+from skyloom_gateway.session.limits import SessionLimits
+from skyloom_gateway.wire import CODECS, CloseCode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from skyloom import Address
+    from skyloom.node.pending import Pending
+    from skyloom_gateway.app import App
+    from skyloom_gateway.auth import Authenticator
+    from skyloom_gateway.listener import Link
+    from skyloom_gateway.settings import GatewaySettings
+
+AGENT_END_SECONDS: Final = 10.0
+"""How long an agent may take to end with its session before it is killed."""
+
+_CODECS: Final = {codec.name: codec for codec in CODECS.values()}
+
+log = structlog.get_logger("skyloom.gate")
+
+
+class Gate(Service):
+    """Turns connections into messages: CLIENT to the agents, SOCKET to the apps' watchdogs.
+
+    `accept` is what the listeners call. Other services send it CLIENT messages (route, body as json or None, body as
+    msgpack or None, session ids), which it turns into pushes.
+    """
+
+    name = "GATE"
+    mailbox_messages_max = 100_000
+    mailbox_bytes_max = 64 * 1024 * 1024
+
+    def __init__(
+        self,
+        apps: Sequence[App],
+        authenticators: Sequence[Authenticator],
+        settings: GatewaySettings,
+        contract: str,
+        new_secret: Callable[[int], str],
+    ) -> None:
+        self.settings = settings
+        self.authenticators = authenticators
+        self.contract = contract
+        self.new_secret = new_secret
+        self.apps_by_route = {route: app for app in apps for route in app.routes}
+        self.limits = SessionLimits(
+            hello_timeout_seconds=settings.hello_timeout_seconds,
+            hello_bytes_max=settings.hello_bytes,
+            frame_bytes_max=settings.frame_bytes,
+            messages_per_second=settings.messages_per_second,
+            messages_burst=settings.messages_burst,
+            refusals_max=settings.rate_refusals,
+            requests_in_flight_max=settings.requests_in_flight,
+        )
+        self.connections: set[Connection] = set()
+        self.sessions: dict[str, Connection] = {}
+        self.draining = False
+        self._watchdogs = [app.watchdog for app in apps if app.watchdog is not None]
+        self._watchdog_addresses: list[Address] = []
+        self._agents: dict[Address, tuple[Connection, str]] = {}
+        self._accepted = 0
+        self._idle: asyncio.Event | None = None
+
+    async def on_start(self) -> None:
+        self.dispatch("client", self._on_client)
+        self._watchdog_addresses = [await self.spawn(watchdog) for watchdog in self._watchdogs]
+
+    def accept(self, link: Link) -> Connection:
+        """The listeners' `Acceptor`."""
+        self._accepted += 1
+        connection = Connection(self, link, self._accepted)
+        self.connections.add(connection)
+        return connection
+
+    def left(self, connection: Connection) -> None:
+        """A connection is gone."""
+        self.connections.discard(connection)
+        if self.sessions.get(connection.session.id) is connection:
+            del self.sessions[connection.session.id]
+        self.request_ended()
+
+    # -- messages --------------------------------------------------------------------------------------------
+
+    def ask(self, agent: Address, frame: tuple[object, ...], on_settled: Callable[[Pending], object]) -> None:
+        """Forward a client's frame to its agent; `on_settled` gets the answer."""
+        self._cell.ask(agent, "client", frame, self.settings.request_timeout_seconds, on_settled)
+
+    async def _on_client(
+        self,
+        session: int,
+        source: Address,
+        route: str,
+        as_json: bytes | None,
+        as_msgpack: bytes | None,
+        sessions: tuple[str, ...],
+    ) -> None:
+        """Push to the named sessions; the shared part of the frame is made once for each encoding."""
+        tails = {
+            name: _CODECS[name].push_tail(route, body)
+            for name, body in (("json", as_json), ("msgpack", as_msgpack))
+            if body is not None
+        }
+        for session_id in sessions:
+            connection = self.sessions.get(session_id)
+            if connection is not None:
+                connection.push(tails[connection.link.codec.name])
+
+    def tell_watchdogs(self, event: str, *args: object) -> None:
+        """Send the apps' watchdogs a SOCKET message."""
+        for watchdog in self._watchdog_addresses:
+            self.send(watchdog, "socket", event, *args)
+
+    # -- agents ----------------------------------------------------------------------------------------------
+
+    def watch_agent(self, agent: Address, connection: Connection, app: str) -> None:
+        """Learn of the end of an agent that has just started."""
+        self._agents[agent] = (connection, app)
+        self.monitor(agent)
+
+    async def on_down(self, address: Address, how: str) -> None:
+        owner = self._agents.pop(address, None)
+        if owner is not None:
+            connection, app = owner
+            connection.agent_ended(app)
+
+    def end_agent(self, agent: Address, event: str) -> None:
+        """Tell an agent that its session has ended; it may finish what it does, within `AGENT_END_SECONDS`."""
+
+        def settled(pending: Pending) -> None:
+            try:
+                pending.result()
+            except CallError as error:
+                if self.kill(agent):
+                    log.warning("agent did not end by itself", agent=str(agent), error=str(error))
+
+        self._cell.ask(agent, "socket", (event,), AGENT_END_SECONDS, settled)
+
+    # -- the end ---------------------------------------------------------------------------------------------
+
+    async def drain(self) -> None:
+        """Ask all clients to leave, let requests in flight finish, then close what is left with 1012."""
+        self.draining = True
+        self._idle = asyncio.Event()
+        for connection in list(self.connections):
+            connection.drain()
+        self.request_ended()
+        try:
+            async with asyncio.timeout(self.settings.drain_seconds):
+                await self._idle.wait()
+        except TimeoutError:
+            log.warning("requests were still in flight at the end of the drain", seconds=self.settings.drain_seconds)
+        for connection in list(self.connections):
+            connection.end(CloseCode.RESTART, "the server restarts")
+
+    def request_ended(self) -> None:
+        """While draining: a request was answered, or a connection left."""
+        if self._idle is not None and not any(c.session.in_flight for c in self.connections):
+            self._idle.set()

@@ -1,0 +1,131 @@
+"""How many connections there are, and whether there may be one more."""
+
+from __future__ import annotations
+
+import ipaddress
+from enum import Enum
+
+FILES_KEPT_FREE = 256  # for databases, logs, pages and for connections that are told to go away
+
+
+class Refusal(Enum):
+    """Why a connection is over a limit."""
+
+    FULL = "the server has as many connections as it takes; try again later"
+    ADDRESS = "too many connections from this address"
+    FLOOD = "too many connections are being refused at once"
+
+
+def open_files_max() -> int | None:
+    """The process's limit of open files, or None where there is none."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit to ask for
+        return None
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
+class Connections:
+    """Counts connections, in all and by address. Listeners that share one share its limits.
+
+    Args:
+        connections_max: connections in all; lowered to the process's limit of open files less 256.
+        per_address_max: connections of one IPv4 address or IPv6 /64 network.
+        refused_max: connections over a limit that may wait to be told why.
+        loopback_is_limited: whether `per_address_max` holds for loopback.
+        files_max: limit of open files; asked of the system when None.
+    """
+
+    def __init__(
+        self,
+        connections_max: int,
+        per_address_max: int,
+        *,
+        refused_max: int = 64,
+        loopback_is_limited: bool = False,
+        files_max: int | None = None,
+    ) -> None:
+        files = open_files_max() if files_max is None else files_max
+        self.connections_max = (
+            connections_max if files is None else max(1, min(connections_max, files - FILES_KEPT_FREE))
+        )
+        self.per_address_max = per_address_max
+        self.refused_max = refused_max
+        self.loopback_is_limited = loopback_is_limited
+        self.admitted = 0
+        self.refused = 0
+        self._by_network: dict[str, int] = {}
+
+    def admit(self, address: str | None) -> Ticket:
+        """Count a connection in.
+
+        Args:
+            address: the client's IP address, None for a Unix socket.
+
+        Returns:
+            A ticket to give back with `Ticket.release`; its `refusal` is None when the connection is welcome.
+        """
+        network = None if address is None else self._network(address)
+        refusal = self._refusal(network)
+        if refusal is not None:
+            self.refused += 1
+            return Ticket(self, None, refusal)
+        self.admitted += 1
+        if network is not None:
+            self._by_network[network] = self._by_network.get(network, 0) + 1
+        return Ticket(self, network, None)
+
+    def _refusal(self, network: str | None) -> Refusal | None:
+        if self.admitted >= self.connections_max:
+            refusal = Refusal.FULL
+        elif network is not None and self._by_network.get(network, 0) >= self.per_address_max:
+            refusal = Refusal.ADDRESS
+        else:
+            return None
+        return refusal if self.refused < self.refused_max else Refusal.FLOOD
+
+    def _network(self, address: str) -> str | None:
+        """The key that connections are counted under, None when they are not counted by address."""
+        try:
+            ip = ipaddress.ip_address(address.partition("%")[0])
+        except ValueError:
+            return address
+        if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+            ip = ip.ipv4_mapped
+        if ip.is_loopback and not self.loopback_is_limited:
+            return None
+        if isinstance(ip, ipaddress.IPv6Address):
+            # One home or one attacker has a whole /64, so addresses within it are free to invent.
+            return str(ipaddress.IPv6Network((ip, 64), strict=False))
+        return str(ip)
+
+    def _release(self, ticket: Ticket) -> None:
+        if ticket.refusal is not None:
+            self.refused -= 1
+            return
+        self.admitted -= 1
+        network = ticket.network
+        if network is not None:
+            left = self._by_network[network] - 1
+            if left:
+                self._by_network[network] = left
+            else:
+                del self._by_network[network]
+
+
+class Ticket:
+    """One connection's place in the count."""
+
+    __slots__ = ("_connections", "network", "refusal")
+
+    def __init__(self, connections: Connections, network: str | None, refusal: Refusal | None) -> None:
+        self._connections: Connections | None = connections
+        self.network = network
+        self.refusal = refusal
+
+    def release(self) -> None:
+        """Give the place back; a second call does nothing."""
+        connections, self._connections = self._connections, None
+        if connections is not None:
+            connections._release(self)

@@ -1,0 +1,175 @@
+"""A port that listens: its sockets and the connections that came in through it."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import socket
+import ssl
+from collections.abc import Sequence
+
+from skyloom_gateway.listener.connections import Connections, Refusal, Ticket
+from skyloom_gateway.listener.link import Acceptor, Timers
+from skyloom_gateway.listener.settings import ListenerSettings
+from skyloom_gateway.listener.stream import Stream
+from skyloom_gateway.listener.timers import LoopTimers
+from skyloom_gateway.listener.tls import server_context
+from skyloom_gateway.wire import CloseCode
+
+
+class Port:
+    """What WebSocketListener and TcpListener have in common.
+
+    Args:
+        acceptor: called with each new link; answers with its receiver.
+        settings: address and limits.
+        timers: the clock; the running loop's when None.
+        connections: the count of connections; give two listeners the same one to bound their sum.
+    """
+
+    def __init__(
+        self,
+        acceptor: Acceptor,
+        settings: ListenerSettings,
+        timers: Timers | None = None,
+        connections: Connections | None = None,
+    ) -> None:
+        self.acceptor = acceptor
+        self.settings = settings
+        self.timers: Timers = timers or LoopTimers()
+        self.connections = connections or Connections(
+            settings.connections_max,
+            settings.connections_per_address_max,
+            refused_max=settings.connections_refused_max,
+            loopback_is_limited=settings.loopback_is_limited,
+        )
+        self.accepting = True
+        self.is_loopback = is_loopback(settings.host)
+        self._streams: set[Stream] = set()
+        self._batched: list[Stream] = []
+        self._server: asyncio.AbstractServer | None = None
+        self._empty: asyncio.Future[None] | None = None
+
+    def connect(self) -> Stream:
+        """A new connection's protocol, for the transport to drive."""
+        raise NotImplementedError
+
+    async def start(self) -> tuple[str, int]:
+        """Bind and listen.
+
+        Returns:
+            The address and the TCP port that were bound, of the first one when the host has several.
+
+        Raises:
+            OSError: the address cannot be bound; says which one and what to do.
+            ValueError: the TLS files cannot be used.
+        """
+        settings = self.settings
+        context: ssl.SSLContext | None = None
+        if settings.certificate_file is not None and settings.key_file is not None:
+            context = server_context(settings.certificate_file, settings.key_file)
+        try:
+            server = await asyncio.get_running_loop().create_server(
+                self.connect,
+                settings.host,
+                settings.port,
+                backlog=settings.backlog_connections,
+                ssl=context,
+                ssl_handshake_timeout=settings.open_timeout_seconds if context else None,
+                ssl_shutdown_timeout=settings.close_timeout_seconds if context else None,
+                start_serving=False,
+            )
+        except OSError as exc:
+            raise bind_error(exc, settings.host, settings.port) from exc
+        try:
+            names = [sock.getsockname() for sock in server.sockets]
+            for sock in server.sockets:
+                # Accepted sockets inherit this. The kernel's own default keeps megabytes for an idle reader.
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, settings.socket_send_bytes)
+            await server.start_serving()
+        except OSError as exc:  # another program may have bound the port and be faster to listen on it
+            server.close()
+            raise bind_error(exc, settings.host, settings.port) from exc
+        self.is_loopback = all(is_loopback(str(name[0])) for name in names)
+        self._server = server
+        return str(names[0][0]), int(names[0][1])
+
+    def stop_accepting(self) -> None:
+        """Close the listening sockets; links live on."""
+        self.accepting = False
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    async def close(self, code: int = CloseCode.GOING_AWAY, reason: str = "the server shuts down") -> None:
+        """Stop accepting and close all links; returns when they are gone, within `close_timeout_seconds`.
+
+        Args:
+            code, reason: what clients are told.
+        """
+        self.stop_accepting()
+        for stream in tuple(self._streams):
+            stream.close(code, reason)
+        if self._streams:
+            timer = self.timers.call_later(self.settings.close_timeout_seconds, self._cut_all, code, reason)
+            self._empty = asyncio.get_running_loop().create_future()
+            try:
+                await self._empty
+            finally:
+                timer.cancel()
+
+    def _cut_all(self, code: int, reason: str) -> None:
+        for stream in tuple(self._streams):
+            stream.cut(code, reason)
+
+    @property
+    def streams(self) -> Sequence[Stream]:
+        """The connections there are, whatever their state."""
+        return tuple(self._streams)
+
+    def flush_soon(self, stream: Stream) -> None:
+        """Call `stream.end_turn` in the loop's next turn; one timer serves all streams."""
+        if not self._batched:
+            self.timers.call_later(0, self._flush)
+        self._batched.append(stream)
+
+    def _flush(self) -> None:
+        batched, self._batched = self._batched, []
+        for stream in batched:
+            stream.end_turn()
+
+    def enter(self, stream: Stream, address: str | None) -> Ticket:
+        """Count a new connection, and cut it at once when too many wait to be told why they may not stay."""
+        ticket = self.connections.admit(address)
+        self._streams.add(stream)
+        if ticket.refusal is Refusal.FLOOD or not self.accepting:
+            stream.cut(CloseCode.OVERLOADED, "no more connections")
+        return ticket
+
+    def leave(self, stream: Stream) -> None:
+        """A connection is gone."""
+        self._streams.discard(stream)
+        if not self._streams and self._empty is not None and not self._empty.done():
+            self._empty.set_result(None)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address to bind is reached from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def bind_error(exc: OSError, host: str, port: int) -> OSError:
+    """The same error, said so that one knows what to do."""
+    if exc.errno == errno.EADDRINUSE:
+        text = f"{host}:{port} is already in use; stop the program that listens there or choose another port"
+    elif exc.errno == errno.EACCES:
+        text = f"{host}:{port} may not be bound by this user; choose a port from 1024 upwards"
+    else:
+        text = f"{host}:{port} cannot be bound ({exc.strerror or exc}); choose an address of this machine"
+    return OSError(exc.errno, text)

@@ -1,0 +1,370 @@
+"""The byte stream under a link: output that waits, keepalive, stalls and the end.
+
+    CONNECTED --opened()--> OPEN --begin_close()--> CLOSING --connection_lost--> LOST
+        |                     |                        |
+        +------ cut() --------+------------------------+----> transport.abort(), LOST in the loop's next turn
+
+Output is held back until the end of data_received (corked), or else until the loop's next turn (batched), so
+that many frames are one write; and while the kernel takes no more (paused). Only what is held back while paused
+counts against the bounds. Measured with 200 links: one frame in a turn costs the same either way, each of four
+costs a quarter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import TYPE_CHECKING, ClassVar, cast
+
+import structlog
+
+from skyloom_gateway.listener.link import LinkKind, Receiver, TimerHandle
+from skyloom_gateway.wire import CloseCode
+
+if TYPE_CHECKING:
+    from skyloom_gateway.listener.port import Port
+
+CORK_BYTES_MAX = 64 * 1024  # corked output is written early past this, so that a batch is not in memory twice
+STALL_CHECK_SECONDS = 1.0
+LATE_BYTES_MAX = 128 * 1024  # input after the close began; what was on its way is less, a flood is more
+NOT_CLOSED_CLEANLY = 1006  # RFC 6455 section 7.1.5; never travels
+INTERNAL_ERROR = 1011
+
+_log = structlog.get_logger("skyloom.listener")
+
+
+class Stream(asyncio.Protocol):
+    """What WebSocket and TCP connections have in common."""
+
+    __slots__ = (
+        "_batched",
+        "_close_timer",
+        "_closing",
+        "_code",
+        "_corked",
+        "_eof_wanted",
+        "_heard",
+        "_hold",
+        "_late_bytes",
+        "_life_timer",
+        "_lost",
+        "_moved",
+        "_now",
+        "_out",
+        "_out_bytes",
+        "_paused",
+        "_pinged",
+        "_pong",
+        "_port",
+        "_reason",
+        "_receiver",
+        "_settings",
+        "_stall_timer",
+        "_ticket",
+        "_timers",
+        "_transport",
+        "_unsent_bytes",
+        "peer",
+    )
+
+    kind: ClassVar[LinkKind]
+
+    def __init__(self, port: Port) -> None:
+        self._port = port
+        self._settings = port.settings
+        self._timers = port.timers
+        self._now = port.timers.now
+        self._receiver: Receiver | None = None
+        self._out: list[bytes] = []
+        self._out_bytes = 0
+        # The answer to the newest ping; older ones need none (RFC 6455 section 5.5.3).
+        self._pong: bytes | None = None
+        # _hold says that one of the others holds output back; kept for the hot path.
+        self._corked = self._paused = self._batched = self._hold = False
+        self._closing = self._lost = self._eof_wanted = False
+        self._code: int | None = None
+        self._reason = ""
+        self._heard = self._pinged = 0.0
+        self._moved = 0.0
+        self._unsent_bytes = self._late_bytes = 0
+        self._life_timer: TimerHandle | None = None
+        self._stall_timer: TimerHandle | None = None
+        self._close_timer: TimerHandle | None = None
+        self.peer = "unknown"
+
+    # What a transport needs of its subclass.
+
+    def opened(self) -> None:
+        """The socket is there."""
+        raise NotImplementedError
+
+    def consume(self, data: bytes) -> None:
+        """Bytes have arrived; output is corked until this returns."""
+        raise NotImplementedError
+
+    def ended(self) -> None:
+        """The client sends no more; output is corked until this returns."""
+        raise NotImplementedError
+
+    def ping(self) -> None:
+        """Ask the client for a sign of life."""
+        raise NotImplementedError
+
+    def close(self, code: int, reason: str, frame: bytes | None = None) -> None:
+        """`Link.close`."""
+        raise NotImplementedError
+
+    # asyncio's callbacks.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The socket is connected: count it, and start its clock."""
+        self._transport = cast(asyncio.Transport, transport)
+        # A high mark of 0 would make asyncio's TLS transport pause for ever; with 1 any unsent byte pauses.
+        self._transport.set_write_buffer_limits(high=1, low=0)
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        address, self.peer = peer_name(transport.get_extra_info("peername"))
+        self._heard = self._now()
+        self._ticket = self._port.enter(self, address)
+        self.opened()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the client: any byte is a sign of life."""
+        self._heard = self._now()
+        if self._closing:
+            self._late_bytes += len(data)
+            if self._late_bytes > LATE_BYTES_MAX:
+                self.cut(NOT_CLOSED_CLEANLY, "sent on after the close")
+                return
+        self._corked = self._hold = True
+        try:
+            self.consume(data)
+        except Exception:  # noqa: BLE001 - logged; a fault on one connection must not reach the others
+            self._failed("received")
+        self._uncork()
+
+    def eof_received(self) -> None:
+        """The client has half-closed; returning None closes the transport once the output is flushed."""
+        self._corked = self._hold = True
+        try:
+            self.ended()
+        except Exception:  # noqa: BLE001 - logged; a fault on one connection must not reach the others
+            self._failed("ended")
+        self.begin_close(NOT_CLOSED_CLEANLY, "the connection ended without a close")
+        self._uncork()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone: tell the receiver once, forget the timers."""
+        if self._lost:
+            return
+        self._lost = self._closing = True
+        for timer in (self._life_timer, self._stall_timer, self._close_timer):
+            if timer is not None:
+                timer.cancel()
+        self._life_timer = self._stall_timer = self._close_timer = None
+        self._out.clear()
+        self._ticket.release()
+        self._port.leave(self)
+        receiver, self._receiver = self._receiver, None
+        if receiver is not None:
+            if self._code is None:
+                self.note(NOT_CLOSED_CLEANLY, f"the connection broke: {exc or 'reset'}")
+            try:
+                receiver.closed(self._code or NOT_CLOSED_CLEANLY, self._reason)
+            except Exception:  # noqa: BLE001 - logged; a fault on one connection must not reach the others
+                _log.exception("receiver failed", peer=self.peer, during="closed")
+
+    def pause_writing(self) -> None:
+        """The kernel takes no more: hold output back and watch that it moves."""
+        self._paused = self._hold = True
+        self._unsent_bytes = self._transport.get_write_buffer_size()
+        self._moved = self._now()
+        if self._stall_timer is None:
+            self._stall_timer = self._timers.call_later(STALL_CHECK_SECONDS, self._check_stall)
+
+    def resume_writing(self) -> None:
+        """The kernel has taken all."""
+        self._paused = False
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
+            self._stall_timer = None
+        if not self._corked:
+            self._uncork()
+
+    # Output.
+
+    def is_closing(self) -> bool:
+        """Whether nothing is received or sent any more."""
+        return self._closing
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Bytes of output that the kernel has not taken yet."""
+        return 0 if self._lost else self._out_bytes + self._transport.get_write_buffer_size()
+
+    def put(self, data: bytes) -> None:
+        """Hold output back within the bounds; past them the client is cut off."""
+        if not self._hold:
+            self.hold_turn(data)
+            return
+        self._out.append(data)
+        self._out_bytes += len(data)
+        if self._paused:
+            settings = self._settings
+            if len(self._out) > settings.output_messages_max or self.buffered_bytes > settings.output_bytes_max:
+                self.cut(CloseCode.OVERLOADED, "slow consumer: too much output waits")
+        elif self._out_bytes > CORK_BYTES_MAX:
+            self._write_out()
+
+    def hold_turn(self, data: bytes) -> None:
+        """Hold back the first output of a turn of the loop, and all that follows in it."""
+        self._hold = True
+        self._out.append(data)
+        self._out_bytes += len(data)
+        if not self._batched:
+            self._batched = True
+            self._port.flush_soon(self)
+
+    def end_turn(self) -> None:
+        """The loop's next turn has come: write what was held back for it."""
+        self._batched = False
+        if not self._corked:
+            self._uncork()
+
+    def put_last(self, data: bytes) -> None:
+        """Like `put`, but without bounds: the last words of a connection that is closing."""
+        self._out.append(data)
+        self._out_bytes += len(data)
+
+    def _uncork(self) -> None:
+        self._corked = False
+        if self._paused:
+            return
+        self._hold = False
+        if self._pong is not None:
+            if not self._closing:
+                self.put_last(self._pong)
+            self._pong = None
+        if self._out:
+            self._write_out()
+        if self._eof_wanted and not self._out and not self._lost:
+            self._eof_wanted = False
+            self._end_output()
+
+    def _write_out(self) -> None:
+        out = self._out
+        data = out[0] if len(out) == 1 else b"".join(out)
+        out.clear()
+        self._out_bytes = 0
+        self._transport.write(data)
+
+    def _end_output(self) -> None:
+        transport = self._transport
+        if transport.is_closing():
+            return
+        if transport.can_write_eof():
+            # Not close(): with unread input the kernel sends a reset, which can overtake our last words.
+            transport.write_eof()
+        else:
+            transport.close()
+
+    # The end.
+
+    def note(self, code: int, reason: str) -> None:
+        """Remember what ended the connection; the first cause counts."""
+        if self._code is None:
+            self._code, self._reason = code, reason
+
+    def begin_close(self, code: int, reason: str, seconds: float | None = None) -> None:
+        """From now on nothing is received or sent, and the client has `seconds` to go."""
+        self.note(code, reason)
+        self._closing = True
+        if self._life_timer is not None:
+            self._life_timer.cancel()
+            self._life_timer = None
+        if self._close_timer is None and not self._lost:
+            seconds = self._settings.close_timeout_seconds if seconds is None else seconds
+            self._close_timer = self._timers.call_later(seconds, self._transport.abort)
+
+    def cut(self, code: int, reason: str) -> None:
+        """End the connection at once, whatever the client does."""
+        self.note(code, reason)
+        self._closing = True
+        self._eof_wanted = False
+        self._pong = None
+        self._out.clear()
+        self._out_bytes = 0
+        if not self._lost:
+            self._transport.abort()
+
+    def _failed(self, during: str) -> None:
+        """A fault of ours, in the receiver most likely: this connection ends, the others live."""
+        _log.exception("connection failed", peer=self.peer, during=during)
+        if self._receiver is None:
+            self.cut(INTERNAL_ERROR, "internal error")
+        else:
+            self.close(INTERNAL_ERROR, "internal error")
+
+    # Timers.
+
+    def start_life(self, seconds: float, reason: str) -> None:
+        """Cut the connection off after `seconds`, unless this or `start_keepalive` is called again first."""
+        if self._life_timer is not None:
+            self._life_timer.cancel()
+        self._life_timer = self._timers.call_later(seconds, self.cut, NOT_CLOSED_CLEANLY, reason)
+
+    def start_keepalive(self) -> None:
+        """Watch that the client lives."""
+        if self._life_timer is not None:
+            self._life_timer.cancel()
+        self._life_timer = self._timers.call_later(self._settings.keepalive_seconds, self._check_life)
+
+    def _check_life(self) -> None:
+        # Silence counts only after a ping: when the loop itself stood still, bytes may wait unread.
+        self._life_timer = None
+        settings = self._settings
+        now = self._now()
+        if self._pinged > self._heard:
+            if now >= self._pinged + settings.keepalive_timeout_seconds:
+                self.cut(NOT_CLOSED_CLEANLY, "no sign of life")
+                return
+            wait = self._pinged + settings.keepalive_timeout_seconds - now
+        elif now >= self._heard + settings.keepalive_seconds:
+            self._pinged = now
+            self.ping()
+            wait = settings.keepalive_timeout_seconds
+        else:
+            wait = self._heard + settings.keepalive_seconds - now
+        if not self._closing:
+            self._life_timer = self._timers.call_later(wait, self._check_life)
+
+    def _check_stall(self) -> None:
+        self._stall_timer = None
+        now = self._now()
+        unsent = self._transport.get_write_buffer_size()
+        if unsent < self._unsent_bytes:
+            self._unsent_bytes = unsent
+            self._moved = now
+        if now >= self._moved + self._settings.stall_seconds:
+            self.cut(CloseCode.OVERLOADED, "slow consumer: took no output")
+        elif not self._lost:
+            self._stall_timer = self._timers.call_later(STALL_CHECK_SECONDS, self._check_stall)
+
+
+def peer_name(peername: object) -> tuple[str | None, str]:
+    """The IP address to count by, and the name for the log, of what a transport calls its peer."""
+    if isinstance(peername, tuple) and len(peername) >= 2:
+        host, port = str(peername[0]), peername[1]
+        return host, f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return None, "unix"
+
+
+def check_code(code: int) -> None:
+    """Check that a close code may travel.
+
+    Raises:
+        ValueError: it may not.
+    """
+    if not (3000 <= code <= 4999 or (1000 <= code <= 1014 and code not in (1004, 1005, 1006))):
+        raise ValueError(f"close code {code} may not be sent; use one of RFC 6455 section 7.4 or 3000 to 4999")

@@ -1,0 +1,65 @@
+"""What a server sends its clients unasked, and to whom."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+
+from pydantic import BaseModel
+
+from skyloom_gateway.wire import JSON, MSGPACK
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from skyloom import Address, Service
+
+
+class Push(BaseModel):
+    """The body of a push; a subclass names its route::
+
+    class ChatMessage(Push, route="chat.message"):
+        room: str
+        text: str
+    """
+
+    route: ClassVar[str]
+
+    def __init_subclass__(cls, *, route: str | None = None, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if route is not None:
+            cls.route = route
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        kwargs.pop("route", None)
+        super().__pydantic_init_subclass__(**kwargs)
+
+
+class ClientRef(NamedTuple):
+    """One client, as any service may keep it: a value that can be sent and compared.
+
+    `gate` is the service that holds its connection, `session` its session's id, `encoding` "json" or "msgpack".
+    """
+
+    gate: Address
+    session: str
+    encoding: str
+
+
+def fan_out(service: Service, clients: Iterable[ClientRef], push: Push) -> None:
+    """Push one message to many clients: encoded once for each encoding, sent once to each gate.
+
+    Pushes of one service reach each client in the order of these calls. Clients that are gone are passed over.
+    """
+    sessions: dict[Address, list[str]] = {}
+    encodings = set()
+    for gate, session, encoding in clients:
+        encodings.add(encoding)
+        if gate in sessions:
+            sessions[gate].append(session)
+        else:
+            sessions[gate] = [session]
+    as_json = JSON.encode_body(push) if "json" in encodings else None
+    as_msgpack = MSGPACK.encode_body(push) if "msgpack" in encodings else None
+    for gate, ids in sessions.items():
+        service.send(gate, "client", push.route, as_json, as_msgpack, tuple(ids))

@@ -1,0 +1,205 @@
+"""A gateway server: a node with its apps' services, the gate, the listeners and the pages."""
+
+from __future__ import annotations
+
+import html
+import random
+import secrets
+from importlib.resources import files
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from skyloom import Node
+from skyloom_gateway.auth import GuestAuthenticator
+from skyloom_gateway.contract import contract_hash
+from skyloom_gateway.gate import Gate
+from skyloom_gateway.listener import Connections, ListenerSettings, Pages, TcpListener, WebSocketListener
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import TracebackType
+
+    from skyloom_gateway.app import App
+    from skyloom_gateway.auth import Authenticator
+    from skyloom_gateway.listener import Timers
+    from skyloom_gateway.settings import Settings
+
+DATABASE_ENV: Final = "database_url"
+"""Where services find the database's URL: ``self.getenv("database_url")``."""
+
+log = structlog.get_logger("skyloom.server")
+
+
+class _NodeTimers:
+    """The node's clock, as listeners want it."""
+
+    def __init__(self, node: Node) -> None:
+        self._clock = node.clock
+        self.now = node.clock.now
+
+    def call_later(self, seconds: float, callback, /, *args: object):  # type: ignore[no-untyped-def]  # see Timers
+        return self._clock.call_at(self.now() + seconds, callback, *args)
+
+
+class Server:
+    """Serves apps on one WebSocket and HTTP port and, unless it is off, one TCP port::
+
+        async with Server([chat], Settings()) as server:
+            print(server.url)
+
+    Args:
+        apps: what to serve.
+        settings: see `Settings`; its `seed` makes the node's chance repeatable, session ids and keys included.
+        authenticators: who may come in; guests only when None, and that is for development.
+    """
+
+    def __init__(
+        self, apps: Sequence[App], settings: Settings, authenticators: Sequence[Authenticator] | None = None
+    ) -> None:
+        names = [app.name for app in apps]
+        if len(set(names)) != len(names):
+            raise ValueError(f"apps: two have the same name among {', '.join(names)}")
+        self.apps = tuple(apps)
+        self.settings = settings
+        rng = random.Random(settings.seed) if settings.seed is not None else random.SystemRandom()
+        self.authenticators = authenticators if authenticators is not None else [GuestAuthenticator(rng)]
+        self.node = Node(settings.node, rng=rng, env={DATABASE_ENV: settings.database})
+        self.ready = False
+        self.host = settings.gateway.host
+        self.port = 0
+        self.tcp_port: int | None = None
+        self._seeded = settings.seed is not None
+        self._listeners: list[WebSocketListener | TcpListener] = []
+        self.gate: Gate
+
+    @property
+    def url(self) -> str:
+        """Where its index page is."""
+        scheme = "https" if self.settings.gateway.tls_certificate else "http"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{scheme}://{host}:{self.port}"
+
+    async def start(self) -> None:
+        """Start the services, then listen. Raises OSError for an address in use, and what services raise."""
+        await self.node.start()
+        try:
+            await self._start_services()
+            await self._listen()
+        except BaseException:
+            await self._stop_all()
+            raise
+        self.ready = True
+        for authenticator in self.authenticators:
+            if authenticator.development:
+                log.warning("clients come in unproven: for development only", scheme=authenticator.scheme)
+
+    async def _start_services(self) -> None:
+        node = self.node
+        for app in self.apps:
+            for cls in app.services:
+                await node.unique(cls)
+        gate = await node.spawn(
+            Gate,
+            self.apps,
+            self.authenticators,
+            self.settings.gateway,
+            contract_hash(self.apps),
+            self._secret,
+        )
+        service = node.cells[gate].service
+        assert isinstance(service, Gate)
+        self.gate = service
+
+    def _secret(self, size: int) -> str:
+        if self._seeded:  # a run that is to repeat, by the operator's own choice
+            return self.node.random.randbytes(size).hex()
+        return secrets.token_urlsafe(size)
+
+    async def _listen(self) -> None:
+        gateway = self.settings.gateway
+        settings = _listener_settings(self.settings, gateway.port)
+        connections = Connections(
+            settings.connections_max,
+            settings.connections_per_address_max,
+            refused_max=settings.connections_refused_max,
+            loopback_is_limited=settings.loopback_is_limited,
+        )
+        timers: Timers = _NodeTimers(self.node)
+        websocket = WebSocketListener(self.gate.accept, self._pages(), settings, timers, connections)
+        self.host, self.port = await websocket.start()
+        self._listeners.append(websocket)
+        if gateway.tcp_port is not None:
+            settings = _listener_settings(self.settings, gateway.tcp_port)
+            tcp = TcpListener(self.gate.accept, settings, timers, connections)
+            _, self.tcp_port = await tcp.start()
+            self._listeners.append(tcp)
+
+    def _pages(self) -> Pages:
+        pages = Pages()
+        static = files("skyloom_gateway").joinpath("static")
+        for name in ("skyloom.js", "index.css"):
+            pages.add(f"/{name}", static.joinpath(name).read_bytes())
+        items = []
+        for app in self.apps:
+            folder = app.page_folder()
+            if folder is not None:
+                pages.add_directory(f"/{app.name}/", folder)
+                items.append(
+                    f'<li><a href="/{app.name}/"><strong>{html.escape(app.title)}</strong>'
+                    f"<span>{html.escape(app.description)}</span></a></li>"
+                )
+        index = static.joinpath("index.html").read_text().replace("<!--apps-->", "".join(items))
+        pages.add("/", index.encode(), "text/html; charset=utf-8")
+        pages.add_dynamic("/healthz", lambda: (200, "text/plain; charset=utf-8", b"ok\n"))
+        pages.add_dynamic("/readyz", self._ready_page)
+        return pages
+
+    def _ready_page(self) -> tuple[int, str, bytes]:
+        text = b"ready\n" if self.ready else b"not ready\n"
+        return (200 if self.ready else 503), "text/plain; charset=utf-8", text
+
+    async def stop(self) -> None:
+        """Drain and stop: not ready, no new connections, requests in flight finish, clients close with 1012."""
+        self.ready = False
+        for listener in self._listeners:
+            listener.stop_accepting()
+        await self.gate.drain()
+        await self._stop_all()
+
+    async def _stop_all(self) -> None:
+        for listener in self._listeners:
+            await listener.close(1012, "the server restarts")
+        self._listeners.clear()
+        await self.node.stop()
+
+    async def __aenter__(self) -> Server:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+
+def _listener_settings(settings: Settings, port: int) -> ListenerSettings:
+    gateway = settings.gateway
+    return ListenerSettings(
+        host=gateway.host,
+        port=port,
+        certificate_file=gateway.tls_certificate,
+        key_file=gateway.tls_key,
+        origins=gateway.origins,
+        frame_bytes_max=gateway.frame_bytes,
+        open_timeout_seconds=gateway.open_timeout_seconds,
+        keepalive_seconds=gateway.heartbeat_seconds,
+        keepalive_timeout_seconds=gateway.heartbeat_seconds,
+        stall_seconds=gateway.stall_seconds,
+        close_timeout_seconds=gateway.close_timeout_seconds,
+        output_messages_max=gateway.unsent_messages,
+        output_bytes_max=gateway.unsent_bytes,
+        connections_max=gateway.connections,
+        connections_per_address_max=gateway.connections_per_address,
+        loopback_is_limited=not gateway.loopback_exempt,
+    )

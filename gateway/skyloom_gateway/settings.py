@@ -1,0 +1,294 @@
+"""What an operator can set, with units, defaults and bounds.
+
+    command line  >  environment SKYLOOM_...  >  TOML file  >  defaults
+
+`Settings()` holds the defaults and reads nothing, so a test gets the same settings on every machine.
+`Settings.load()` reads all four sources; the first one that names a setting wins. A name that no setting has
+is refused in every source, because a misspelt limit that is silently ignored is a limit that is not there.
+
+The TOML file has one table for each section::
+
+    node = "game-1"
+    database = "postgresql://skyloom@db/skyloom"
+
+    [gateway]
+    port = 8000
+    tcp_port = "off"
+
+and the environment joins section and name by two underscores: ``SKYLOOM_GATEWAY__PORT=8000``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic_core import PydanticCustomError
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+ENVIRONMENT_PREFIX = "SKYLOOM_"
+ENVIRONMENT_DELIMITER = "__"
+CONFIG_FILE = "skyloom.toml"
+
+KIBIBYTE = 1024
+MEBIBYTE = 1024 * KIBIBYTE
+DAY_SECONDS = 86_400.0
+
+_OFF = ("", "off", "none")
+_ORIGIN = re.compile(r"https?://[^/\s?#@]+\Z")
+
+
+def _off(value: object) -> object:
+    """TOML has no null and the environment has only text: the words "off" and "none" stand for it."""
+    return None if isinstance(value, str) and value.strip().lower() in _OFF else value
+
+
+def _origin_list(value: object) -> object:
+    """Accept "https://a.example, https://b.example" as well as a list, and check each origin."""
+    value = _off(value)
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    if isinstance(value, list | tuple):
+        for origin in value:
+            if not isinstance(origin, str) or not _ORIGIN.match(origin):
+                raise PydanticCustomError("origin", "each origin is scheme://host or scheme://host:port")
+    return value
+
+
+Port = Annotated[int, Field(ge=0, le=65_535)]
+OptionalPort = Annotated[Port | None, BeforeValidator(_off)]
+OptionalPath = Annotated[Path | None, BeforeValidator(_off)]
+Origins = Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(_origin_list)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class GatewaySettings(_Section):
+    """Where the gateway listens, and every limit that it holds its clients to. Times are seconds, sizes
+    bytes.
+    """
+
+    host: Annotated[str, Field(min_length=1, max_length=255, description="address or host name to listen on")] = (
+        "127.0.0.1"
+    )
+    port: Annotated[Port, Field(description="WebSocket and HTTP port; 0 lets the system pick one")] = 8000
+    tcp_port: Annotated[
+        OptionalPort, Field(description="port of the TCP listener; 0 lets the system pick one; off: none")
+    ] = 8001
+    origins: Annotated[
+        Origins,
+        Field(
+            description="web origins that may connect, separated by commas; off: the page's own, "
+            "and any while listening on loopback"
+        ),
+    ] = None
+    tls_certificate: Annotated[OptionalPath, Field(description="PEM file with the certificate chain")] = None
+    tls_key: Annotated[OptionalPath, Field(description="PEM file with the certificate's private key")] = None
+
+    frame_bytes: Annotated[
+        int,
+        Field(
+            ge=1 * KIBIBYTE,
+            le=16 * MEBIBYTE,
+            description="longest frame accepted from a client (TCP cannot carry more than 65,535)",
+        ),
+    ] = 64 * KIBIBYTE
+    hello_bytes: Annotated[
+        int,
+        Field(ge=256, le=64 * KIBIBYTE, description="longest first frame of a client not yet authenticated"),
+    ] = 4 * KIBIBYTE
+    messages_per_second: Annotated[
+        float, Field(gt=0, le=1_000_000, description="messages a session may send, sustained")
+    ] = 50.0
+    messages_burst: Annotated[int, Field(ge=1, le=1_000_000, description="messages a session may send at once")] = 100
+    rate_refusals: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=1_000_000,
+            description="messages refused in a row for their rate before the session is closed",
+        ),
+    ] = 100
+    requests_in_flight: Annotated[
+        int, Field(ge=1, le=65_536, description="requests of one session that wait for their answers")
+    ] = 64
+    unsent_messages: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=1_000_000,
+            description="messages waiting for a client that reads too slowly before it is closed",
+        ),
+    ] = 256
+    unsent_bytes: Annotated[
+        int,
+        Field(
+            ge=4 * KIBIBYTE,
+            le=1024 * MEBIBYTE,
+            description="bytes waiting for a client that reads too slowly before it is closed",
+        ),
+    ] = 256 * KIBIBYTE
+    connections: Annotated[
+        int,
+        Field(ge=1, le=1_000_000, description="connections in all; the open-file limit of the process lowers it"),
+    ] = 10_000
+    connections_per_address: Annotated[
+        int, Field(ge=1, le=1_000_000, description="connections from one network address")
+    ] = 100
+    loopback_exempt: Annotated[
+        bool, Field(description="leave connections from this machine out of connections_per_address")
+    ] = True
+
+    open_timeout_seconds: Annotated[
+        float, Field(gt=0, le=DAY_SECONDS, description="time to finish the TLS and WebSocket handshakes")
+    ] = 5.0
+    hello_timeout_seconds: Annotated[
+        float, Field(gt=0, le=DAY_SECONDS, description="time from the open connection to the client's hello")
+    ] = 5.0
+    close_timeout_seconds: Annotated[
+        float,
+        Field(gt=0, le=DAY_SECONDS, description="time for the closing handshake before the socket is cut"),
+    ] = 5.0
+    heartbeat_seconds: Annotated[
+        float,
+        Field(gt=0, le=DAY_SECONDS, description="silence after which a client is pinged; as much again ends it"),
+    ] = 20.0
+    stall_seconds: Annotated[
+        float,
+        Field(
+            gt=0,
+            le=DAY_SECONDS,
+            description="time that a client may leave waiting output untouched before it is cut",
+        ),
+    ] = 8.0
+    request_timeout_seconds: Annotated[
+        float, Field(gt=0, le=DAY_SECONDS, description="time for an agent to answer a request")
+    ] = 5.0
+    drain_seconds: Annotated[
+        float, Field(ge=0, le=DAY_SECONDS, description="time at shutdown for requests in flight to finish")
+    ] = 10.0
+    drain_reconnect_seconds: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=DAY_SECONDS,
+            description="at shutdown clients are told to come back at a random time up to this",
+        ),
+    ] = 5.0
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise PydanticCustomError("tls_pair", "tls_certificate and tls_key go together: set both or none")
+        if self.hello_bytes > self.frame_bytes:
+            raise PydanticCustomError("sizes", "hello_bytes is above frame_bytes: lower it or raise frame_bytes")
+        if self.unsent_bytes < self.frame_bytes:
+            raise PydanticCustomError("sizes", "unsent_bytes is below frame_bytes: raise it or lower frame_bytes")
+        return self
+
+
+class LogSettings(_Section):
+    """What is logged, and how."""
+
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"], Field(description="least severity that is logged")
+    ] = "info"
+    format: Annotated[
+        Literal["auto", "console", "json"],
+        Field(description="console for people, json for machines; auto takes console on a terminal"),
+    ] = "auto"
+    value_chars: Annotated[
+        int, Field(ge=64, le=1_000_000, description="longest text value of a log line; the rest is cut off")
+    ] = 512
+    repeats_per_second: Annotated[
+        int,
+        Field(ge=1, le=1_000_000, description="lines of the same event in a second; more are only counted"),
+    ] = 50
+
+
+class Settings(BaseSettings):
+    """All settings. `Settings()` gives the defaults; `Settings.load()` reads every source."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENVIRONMENT_PREFIX,
+        env_nested_delimiter=ENVIRONMENT_DELIMITER,
+        extra="forbid",
+        frozen=True,
+        validate_default=False,
+    )
+
+    node: Annotated[
+        str,
+        Field(
+            pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$",
+            description="name of this node, different for each node of a cluster",
+        ),
+    ] = "node-1"
+    database: Annotated[
+        str,
+        Field(
+            min_length=1,
+            max_length=4096,
+            description="sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME",
+        ),
+    ] = "sqlite:///skyloom.db"
+    seed: Annotated[
+        Annotated[int, Field(ge=0, le=2**63 - 1)] | None,
+        BeforeValidator(_off),
+        Field(description="seed of the random source, to repeat a run; off takes one from the system"),
+    ] = None
+    gateway: GatewaySettings = GatewaySettings()
+    log: LogSettings = LogSettings()
+
+    _given_in: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what is passed in: `load` reads the other sources itself, to know where each value came
+        from.
+        """
+        return (init_settings,)
+
+    @classmethod
+    def load(cls, command_line: Mapping[str, object] | None = None, config: Path | str | None = None) -> Settings:
+        """Read the settings from all sources.
+
+        Args:
+            command_line: values by setting name, nested by section: ``{"gateway": {"port": 0}}``. A value of
+                None counts as not given.
+            config: TOML file to read instead of ``skyloom.toml`` of the working directory; it has to exist.
+
+        Raises:
+            SettingsError: with everything that is wrong, not only the first.
+        """
+        from skyloom_gateway.settings_load import load
+
+        return load(command_line or {}, config)
+
+    def origin(self, name: str) -> str:
+        """Where the value of the setting `name` (as "gateway.port") came from; "default" if nobody set it."""
+        return self._given_in.get(name, "default")
+
+
+class SettingsError(Exception):
+    """One or more settings are wrong. The text is a list for people; `problems` has its lines.
+
+    Args:
+        problems: one line for each, saying which setting, what was given, where, and what to do.
+    """
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(["the settings are not usable:", *(f"  - {line}" for line in problems)]))
+        self.problems = problems

@@ -1,0 +1,341 @@
+"""The chat page in Chromium, with the gateway played by FakeChat."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, BrowserContext, Locator, Page, async_playwright, expect
+
+from tests.e2e.fake_chat import FakeChat, launch
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+SOON_MILLISECONDS = 10_000
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    expect.set_options(timeout=SOON_MILLISECONDS)
+    async with async_playwright() as playwright:
+        browser = await launch(playwright)
+        yield browser
+        await browser.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
+    context = await browser.new_context(viewport={"width": 1280, "height": 800})
+    yield context
+    await context.close()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def chat() -> AsyncIterator[FakeChat]:
+    chat = FakeChat()
+    chat.add_room("lobby", "grace", "linus")
+    chat.add_room("raid", "grace")
+    yield chat
+    # Nothing that the Content-Security-Policy forbids, no script error.
+    assert [trouble for trouble in chat.troubles if "WebSocket connection" not in trouble] == []
+
+
+async def enter(chat: FakeChat, context: BrowserContext, name: str, *rooms: str) -> Page:
+    """A page whose reader is signed in and in these rooms, the last of them open."""
+    page = await chat.open(context)
+    await page.get_by_test_id("name-input").fill(name)
+    await page.get_by_test_id("sign-in-button").click()
+    await expect(page.get_by_test_id("status")).to_have_attribute("data-status", "open")
+    for room in rooms:
+        await join(page, room)
+    return page
+
+
+async def join(page: Page, room: str) -> None:
+    await page.get_by_test_id("room-name-input").fill(room)
+    await page.get_by_test_id("room-submit").click()
+    await expect(page.get_by_test_id("room-title")).to_have_text(f"# {room}")
+
+
+async def say(page: Page, text: str) -> None:
+    await page.get_by_test_id("text").fill(text)
+    await page.keyboard.press("Enter")
+
+
+def texts(page: Page) -> Locator:
+    return page.get_by_test_id("message-text")
+
+
+def room_item(page: Page, room: str) -> Locator:
+    return page.locator(f'[data-testid="room-item"][data-room="{room}"]')
+
+
+async def test_two_people_talk_and_one_leaves(chat: FakeChat, context: BrowserContext) -> None:
+    ada = await enter(chat, context, "ada", "den")
+    bob = await enter(chat, context, "bob", "den")
+    await expect(ada.get_by_test_id("notice")).to_contain_text("bob joined")
+    await say(ada, "Hello bob")
+    await expect(texts(bob)).to_have_text(["Hello bob"])
+    await say(bob, "Hello ada")
+    await expect(texts(ada)).to_have_text(["Hello bob", "Hello ada"])
+    await expect(texts(bob)).to_have_text(["Hello bob", "Hello ada"])
+    await expect(ada.get_by_test_id("member")).to_have_count(2)
+    await bob.get_by_test_id("leave").click()
+    await expect(bob.get_by_test_id("empty")).to_be_visible()
+    await expect(ada.get_by_test_id("notice").last).to_contain_text("bob left")
+    await expect(ada.get_by_test_id("member")).to_have_count(1)
+
+
+async def test_rooms_are_listed_with_their_members_and_joined_by_a_click(
+    chat: FakeChat, context: BrowserContext
+) -> None:
+    page = await enter(chat, context, "ada")
+    others = page.get_by_test_id("join-room")
+    await expect(others).to_have_count(2)
+    await expect(others.first).to_contain_text("lobby")
+    await expect(others.first.get_by_test_id("member-count")).to_have_text("2")
+    await others.first.click()
+    await expect(page.get_by_test_id("room-title")).to_have_text("# lobby")
+    await expect(page.get_by_test_id("member")).to_have_count(3)
+    await expect(page.get_by_test_id("room-count")).to_have_text("3 members")
+
+
+async def test_a_new_room_is_empty_and_says_so(chat: FakeChat, context: BrowserContext) -> None:
+    page = await enter(chat, context, "ada")
+    await page.get_by_test_id("room-name-input").fill("new room")
+    await expect(page.get_by_test_id("room-submit")).to_have_text("Create")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_test_id("room-title")).to_have_text("# new-room")
+    await expect(page.get_by_test_id("beginning")).to_contain_text("Nothing has been said yet")
+    await expect(page.get_by_test_id("text")).to_be_focused()
+
+
+async def test_a_room_name_that_cannot_be_is_refused_on_the_spot(chat: FakeChat, context: BrowserContext) -> None:
+    page = await enter(chat, context, "ada")
+    await page.get_by_test_id("room-name-input").fill("no/slash")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_test_id("room-error")).to_contain_text("letters, digits")
+    assert all(frame.get("route") != "chat.create_room" for frame in chat.sessions[0].received)
+
+
+async def test_other_rooms_count_what_is_unread_and_mark_where_it_begins(
+    chat: FakeChat, context: BrowserContext
+) -> None:
+    page = await enter(chat, context, "ada", "raid", "lobby")
+    chat.post("raid", "grace", "one")
+    chat.post("raid", "grace", "two")
+    await expect(room_item(page, "raid").get_by_test_id("unread")).to_have_text("2")
+    await expect(page).to_have_title("(2) #lobby · Skyloom chat")
+    await expect(texts(page)).to_have_count(0)
+    await room_item(page, "raid").click()
+    await expect(texts(page)).to_have_text(["one", "two"])
+    await expect(page.get_by_test_id("divider-new")).to_be_visible()
+    await expect(room_item(page, "raid").get_by_test_id("unread")).to_have_count(0)
+    await expect(page).to_have_title("#raid · Skyloom chat")
+
+
+async def test_the_unsent_text_of_each_room_is_kept(chat: FakeChat, context: BrowserContext) -> None:
+    page = await enter(chat, context, "ada", "raid", "lobby")
+    await page.get_by_test_id("text").fill("for the lobby")
+    await room_item(page, "raid").click()
+    await expect(page.get_by_test_id("text")).to_have_value("")
+    await room_item(page, "lobby").click()
+    await expect(page.get_by_test_id("text")).to_have_value("for the lobby")
+
+
+async def test_scrolling_up_loads_all_that_was_said_once_and_in_order(chat: FakeChat, context: BrowserContext) -> None:
+    for n in range(120):
+        chat.post("lobby", "grace", f"message {n}")
+    page = await enter(chat, context, "ada", "lobby")
+    await expect(texts(page)).to_have_count(50)
+    for count in (100, 120):
+        await page.get_by_test_id("timeline").evaluate("box => box.scrollTop = 0")
+        await expect(texts(page)).to_have_count(count)
+        await expect(page.get_by_test_id("load-older")).not_to_have_text("Loading…")
+    assert await texts(page).all_text_contents() == [f"message {n}" for n in range(120)]
+    await expect(page.get_by_test_id("beginning")).to_be_visible()
+    await expect(page.get_by_test_id("load-older")).to_be_hidden()
+
+
+async def test_what_is_read_stays_put_when_older_or_newer_messages_come(
+    chat: FakeChat, context: BrowserContext
+) -> None:
+    for n in range(120):
+        chat.post("lobby", "grace", f"message {n}")
+    page = await enter(chat, context, "ada", "lobby")
+    await expect(texts(page)).to_have_count(50)
+    await page.get_by_test_id("timeline").evaluate("box => box.scrollTop = 60")
+    await expect(texts(page)).to_have_count(100)
+    place = await texts(page).nth(55).bounding_box()
+    assert place is not None
+    assert 60 < place["y"] < 800
+    chat.post("lobby", "grace", "news")
+    await expect(page.get_by_test_id("jump")).to_have_text("1 new message")
+    assert await texts(page).nth(55).bounding_box() == place
+    await page.get_by_test_id("jump").click()
+    await expect(texts(page).last).to_be_in_viewport()
+    await expect(page.get_by_test_id("jump")).to_be_hidden()
+
+
+async def test_typing_is_told_both_ways_and_ends_with_the_message(chat: FakeChat, context: BrowserContext) -> None:
+    ada = await enter(chat, context, "ada", "lobby")
+    bob = await enter(chat, context, "bob", "lobby")
+    await ada.get_by_test_id("text").press_sequentially("Hel")
+    await expect(bob.get_by_test_id("typing")).to_have_text("ada is typing…")
+    notes = [frame for frame in chat.sessions[0].received if frame["type"] == "notify"]
+    assert notes == [{"type": "notify", "route": "chat.typing", "body": {"room": "lobby"}}]
+    await ada.keyboard.press("Enter")
+    await expect(bob.get_by_test_id("typing")).to_have_text("")
+
+
+async def test_markup_in_names_and_texts_is_only_text(chat: FakeChat, context: BrowserContext) -> None:
+    attack = "<img src=x onerror=document.title='owned'><b>x</b>"
+    ada = await enter(chat, context, attack[:64], "lobby")
+    bob = await enter(chat, context, "bob", "lobby")
+    await say(ada, attack)
+    await expect(texts(bob)).to_have_text([attack])
+    await expect(bob.get_by_test_id("member").nth(1)).to_contain_text(attack[:64])
+    for page in (ada, bob):
+        assert await page.locator("img, b").count() == 0
+        assert "owned" not in await page.title()
+
+
+async def test_enter_sends_and_shift_enter_breaks_the_line(chat: FakeChat, context: BrowserContext) -> None:
+    page = await enter(chat, context, "ada", "lobby")
+    await page.get_by_test_id("text").focus()
+    await page.keyboard.type("first")
+    await page.keyboard.press("Shift+Enter")
+    await page.keyboard.type("second")
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_test_id("text")).to_have_value("")
+    assert [message["text"] for message in chat.rooms["lobby"]] == ["first\nsecond"]
+
+
+async def test_the_keyboard_changes_rooms_and_finds_them(chat: FakeChat, context: BrowserContext) -> None:
+    page = await enter(chat, context, "ada", "raid", "lobby")
+    await page.keyboard.press("Alt+ArrowUp")
+    await expect(page.get_by_test_id("room-title")).to_have_text("# raid")
+    await page.keyboard.press("Alt+ArrowUp")
+    await expect(page.get_by_test_id("room-title")).to_have_text("# lobby")
+    await page.keyboard.press("Control+k")
+    await expect(page.get_by_test_id("room-name-input")).to_be_focused()
+
+
+async def test_after_a_restart_the_page_is_back_in_its_rooms_with_what_it_missed(
+    chat: FakeChat, context: BrowserContext
+) -> None:
+    page = await enter(chat, context, "ada", "raid", "lobby")
+    chat.post("lobby", "grace", "before")
+    chat.down = True
+    await chat.sessions[0].close(1012, "restart")
+    await expect(page.get_by_test_id("banner")).to_be_visible()
+    await expect(page.get_by_test_id("status")).to_have_attribute("data-status", "connecting")
+    await expect(page.get_by_test_id("send")).to_be_disabled()
+    chat.post("lobby", "grace", "meanwhile")
+    chat.post("raid", "grace", "elsewhere")
+    chat.down = False
+    await expect(page.get_by_test_id("status")).to_have_attribute("data-status", "open")
+    await expect(page.get_by_test_id("banner")).to_be_hidden()
+    await expect(texts(page)).to_have_text(["before", "meanwhile"])
+    await expect(room_item(page, "raid").get_by_test_id("unread")).to_have_text("1")
+    chat.post("lobby", "grace", "after")
+    await expect(texts(page)).to_have_text(["before", "meanwhile", "after"])
+
+
+async def test_a_message_whose_answer_was_lost_is_shown_once(chat: FakeChat, context: BrowserContext) -> None:
+    page = await enter(chat, context, "ada", "lobby")
+    chat.unanswered.add("chat.say")
+    await say(page, "did it arrive?")
+    await expect(page.locator('[data-state="sending"]')).to_have_count(1)
+    chat.post("lobby", "ada", "did it arrive?")
+    chat.unanswered.clear()
+    chat.down = True
+    await chat.sessions[0].close(1012, "restart")
+    await expect(page.locator('[data-state="failed"]')).to_contain_text("may not have been sent")
+    chat.down = False
+    await expect(page.get_by_test_id("status")).to_have_attribute("data-status", "open")
+    await expect(texts(page)).to_have_text(["did it arrive?"])
+    await expect(page.locator("[data-state]")).to_have_count(0)
+
+
+async def test_a_message_that_was_refused_can_be_sent_again(chat: FakeChat, context: BrowserContext) -> None:
+    page = await enter(chat, context, "ada", "lobby")
+    session = chat.members["lobby"].pop("ada")
+    await say(page, "anyone?")
+    await expect(page.locator('[data-state="failed"]')).to_contain_text("Not sent: refused: chat.not_a_member")
+    chat.members["lobby"]["ada"] = session
+    await page.get_by_test_id("resend").click()
+    await expect(page.locator("[data-state]")).to_have_count(0)
+    assert [message["text"] for message in chat.rooms["lobby"]] == ["anyone?"]
+
+
+async def test_a_session_taken_over_elsewhere_is_not_fought_for(chat: FakeChat, context: BrowserContext) -> None:
+    page = await enter(chat, context, "ada", "lobby")
+    await chat.sessions[0].close(4409, "replaced")
+    await expect(page.get_by_test_id("banner")).to_contain_text("connected elsewhere")
+    await page.wait_for_timeout(1500)
+    assert chat.accepted == 1
+    await page.get_by_test_id("retry").click()
+    await expect(page.get_by_test_id("name-input")).to_have_value("ada")
+
+
+async def test_a_refused_name_says_why(chat: FakeChat, context: BrowserContext) -> None:
+    chat.hello_error = ("gateway.unauthenticated", "This name is taken.", 4401)
+    page = await chat.open(context)
+    await page.get_by_test_id("name-input").fill("ada")
+    await page.keyboard.press("Enter")
+    for _ in range(100):
+        if chat.closings:
+            break
+        await page.wait_for_timeout(20)
+    await chat.closings.pop()
+    await expect(page.get_by_test_id("sign-in-error")).to_have_text("This name is taken.")
+    await expect(page.get_by_test_id("sign-in-button")).to_be_enabled()
+    await expect(page.get_by_test_id("name-input")).to_be_focused()
+
+
+async def test_a_reload_comes_back_to_the_same_rooms(chat: FakeChat, context: BrowserContext) -> None:
+    page = await enter(chat, context, "ada", "raid", "lobby")
+    await page.reload()
+    await expect(page.get_by_test_id("room-title")).to_have_text("# lobby")
+    await expect(page.get_by_test_id("room-item")).to_have_count(2)
+    await expect(page.get_by_test_id("me")).to_have_text("ada")
+
+
+async def test_signing_out_forgets_the_rooms_and_keeps_the_name(chat: FakeChat, context: BrowserContext) -> None:
+    page = await enter(chat, context, "ada", "lobby")
+    await page.get_by_test_id("sign-out").click()
+    await expect(page.get_by_test_id("name-input")).to_have_value("ada")
+    await page.reload()
+    await expect(page.get_by_test_id("sign-in")).to_be_visible()
+    await page.get_by_test_id("sign-in-button").click()
+    await expect(page.get_by_test_id("empty")).to_be_visible()
+
+
+async def test_new_messages_are_announced(chat: FakeChat, context: BrowserContext) -> None:
+    page = await enter(chat, context, "ada", "lobby")
+    chat.post("lobby", "grace", "hear this")
+    await expect(page.get_by_test_id("announcer")).to_have_text("grace: hear this")
+    assert await page.get_by_test_id("announcer").get_attribute("aria-live") == "polite"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_a_phone_shows_one_pane_at_a_time_and_nothing_sticks_out(
+    chat: FakeChat, browser: Browser, scheme: str
+) -> None:
+    context = await browser.new_context(
+        viewport={"width": 390, "height": 844}, color_scheme="dark" if scheme == "dark" else "light"
+    )
+    page = await enter(chat, context, "ada")
+    await expect(page.get_by_test_id("text")).to_be_hidden()
+    await page.get_by_test_id("join-room").first.click()
+    await expect(page.get_by_test_id("text")).to_be_visible()
+    await expect(page.get_by_test_id("room-name-input")).to_be_hidden()
+    chat.post("lobby", "grace", "w" * 300)
+    await expect(texts(page)).to_have_count(1)
+    assert await page.evaluate("document.documentElement.scrollWidth") == 390
+    await page.get_by_test_id("back").click()
+    chat.post("lobby", "grace", "unseen")
+    await expect(room_item(page, "lobby").get_by_test_id("unread")).to_have_text("1")
+    ground = await page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (int(ground[4:].split(",")[0]) < 60) == (scheme == "dark")
+    await context.close()

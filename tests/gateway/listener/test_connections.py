@@ -1,0 +1,58 @@
+"""The count of connections."""
+
+from __future__ import annotations
+
+import pytest
+
+from skyloom_gateway.listener import Connections
+from skyloom_gateway.listener.connections import Refusal, open_files_max
+
+
+@pytest.mark.parametrize(("setting", "files", "limit"), [(100, 1024, 100), (10_000, 1024, 768), (10, 100, 1)])
+def test_the_limit_stays_below_that_of_open_files(setting: int, files: int, limit: int) -> None:
+    assert Connections(setting, 10, files_max=files).connections_max == limit
+
+
+def test_the_system_is_asked_for_the_limit_of_open_files() -> None:
+    files = open_files_max()
+    assert files is None or Connections(10**9, 10).connections_max == files - 256
+
+
+@pytest.mark.parametrize(
+    ("addresses", "admitted"),
+    [
+        (["10.0.0.1"] * 5, 2),
+        (["10.0.0.1", "10.0.0.2"] * 2, 4),
+        (["2001:db8::1", "2001:db8::2", "2001:db8:0:0:ffff::1"], 2),
+        (["2001:db8::1", "2001:db8:0:1::1", "2001:db8:0:2::1"], 3),
+        (["::ffff:10.0.0.1", "10.0.0.1", "10.0.0.1"], 2),
+        (["fe80::1%eth0", "fe80::2%eth0", "fe80::3%eth0"], 2),
+        (["127.0.0.1"] * 5, 5),
+        (["::1"] * 5, 5),
+        (["::ffff:127.0.0.1"] * 5, 5),
+        ([None] * 5, 5),
+    ],
+)
+def test_connections_are_counted_by_network(addresses: list[str | None], admitted: int) -> None:
+    connections = Connections(1000, 2, files_max=10_000)
+    tickets = [connections.admit(address) for address in addresses]
+    assert [ticket.refusal for ticket in tickets] == [None] * admitted + [Refusal.ADDRESS] * (len(addresses) - admitted)
+    for ticket in tickets:
+        ticket.release()
+        ticket.release()
+    assert connections.admitted == connections.refused == 0
+    assert connections._by_network == {}
+
+
+def test_loopback_can_be_limited() -> None:
+    connections = Connections(1000, 1, loopback_is_limited=True, files_max=10_000)
+    assert connections.admit("127.0.0.1").refusal is None
+    assert connections.admit("127.0.0.1").refusal is Refusal.ADDRESS
+
+
+def test_too_many_refused_at_once_are_a_flood() -> None:
+    connections = Connections(1, 10, refused_max=2, files_max=10_000)
+    tickets = [connections.admit(None) for _ in range(4)]
+    assert [t.refusal for t in tickets] == [None, Refusal.FULL, Refusal.FULL, Refusal.FLOOD]
+    tickets[0].release()
+    assert connections.admit(None).refusal is None
