@@ -64,7 +64,7 @@ class Server:
         self.settings = settings
         rng = random.Random(settings.seed) if settings.seed is not None else random.SystemRandom()
         self.authenticators = authenticators if authenticators is not None else [GuestAuthenticator(rng)]
-        self.node = Node(settings.node, rng=rng, env={DATABASE_ENV: settings.database})
+        self.node = Node(settings.node, rng=rng, env={DATABASE_ENV: settings.database}, watch_loop=False)
         self.ready = False
         self.host = settings.gateway.host
         self.port = 0
@@ -89,6 +89,7 @@ class Server:
         except BaseException:
             await self._stop_all()
             raise
+        self.node.watch_loop()  # only now: imports and migrations at the start take their time
         self.ready = True
         for authenticator in self.authenticators:
             if authenticator.development:

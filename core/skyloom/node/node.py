@@ -113,8 +113,12 @@ class Node:
         self._root._cell.started = True
         await self.harbor.start()
         if self._watch_loop:
-            self._watch = LoopWatch(self)
-            self._watch.start()
+            self.watch_loop()
+
+    def watch_loop(self) -> None:
+        """Watch over the event loop from now on, for a node made with ``watch_loop=False``."""
+        self._watch = LoopWatch(self)
+        self._watch.start()
 
     async def stop(self) -> None:
         """Stop every service, the youngest first, each with `STOP_SECONDS` for its `on_stop`; then the runtime."""

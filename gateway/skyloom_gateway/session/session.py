@@ -116,7 +116,7 @@ class Session:
         """How many requests wait for an answer."""
         return len(self._in_flight)
 
-    def awaits(self, id: int) -> bool:  # noqa: A002 - the protocol's own name for it
+    def awaits(self, id: int) -> bool:
         """Whether the request of this id waits for an answer, so that `respond` or `fail` would take it."""
         return id in self._in_flight
 
@@ -135,9 +135,7 @@ class Session:
         """
         if self._state is State.GREETED:
             if self._early:
-                raise WrongState(
-                    "receive() after greet() and before release() would mix up the frames' order"
-                )
+                raise WrongState("receive() after greet() and before release() would mix up the frames' order")
             return self._receive_greeted(data, now)
         if self._state is State.CONNECTED:
             return self._receive_first(data)
@@ -145,7 +143,7 @@ class Session:
             return self._hold(data)
         return _NOTHING
 
-    def greet(self, id: str, key: str, user: str, welcome: Mapping[str, object]) -> bytes:  # noqa: A002
+    def greet(self, id: str, key: str, user: str, welcome: Mapping[str, object]) -> bytes:
         """Let the client in. Send the welcome, then act on the events of `release`.
 
         Args:
@@ -188,7 +186,7 @@ class Session:
         while self._early and self._state is State.GREETED:
             yield self._receive_greeted(self._early.popleft(), now)
 
-    def respond(self, id: int, body: bytes) -> bytes:  # noqa: A002 - the protocol's own name for it
+    def respond(self, id: int, body: bytes) -> bytes:
         """Answer a request; its id is free again.
 
         Args:
@@ -201,7 +199,7 @@ class Session:
         self._settle(id)
         return self._codec.response(id, body)
 
-    def fail(self, id: int, error: WireError) -> bytes:  # noqa: A002 - the protocol's own name for it
+    def fail(self, id: int, error: WireError) -> bytes:
         """Answer a request with an error; its id is free again.
 
         Raises:
@@ -261,17 +259,13 @@ class Session:
 
     def _require(self, state: State, method: str) -> None:
         if self._state is not state:
-            raise WrongState(
-                f"{method} is for a session that is {state.value}, and this one is {self._state.value}"
-            )
+            raise WrongState(f"{method} is for a session that is {state.value}, and this one is {self._state.value}")
 
-    def _settle(self, id: int) -> None:  # noqa: A002 - the protocol's own name for it
+    def _settle(self, id: int) -> None:
         try:
             self._in_flight.remove(id)
         except KeyError:
-            raise NotInFlight(
-                f"no request {id} waits for an answer: it was answered, or the session is over"
-            ) from None
+            raise NotInFlight(f"no request {id} waits for an answer: it was answered, or the session is over") from None
 
     def _receive_first(self, data: bytes) -> Event:
         if len(data) > self._limits.hello_bytes_max:
@@ -281,9 +275,7 @@ class Session:
         except Malformed as malformed:
             return self.close(malformed.close_code, malformed.reason)
         if type(frame) is not Hello:
-            return self.close(
-                CloseCode.MALFORMED, f"the first frame must be hello, got {type(frame).__name__.lower()}"
-            )
+            return self.close(CloseCode.MALFORMED, f"the first frame must be hello, got {type(frame).__name__.lower()}")
         self._state = State.GREETING
         self._early_bytes = len(data)
         return HelloEvent(frame)
@@ -291,10 +283,7 @@ class Session:
     def _hold(self, data: bytes) -> Event:
         """Keep what an impatient client sends while its hello is looked at, within a stranger's limits."""
         self._early_bytes += len(data)
-        if (
-            self._early_bytes > self._limits.hello_bytes_max
-            or len(self._early) >= self._limits.early_frames_max
-        ):
+        if self._early_bytes > self._limits.hello_bytes_max or len(self._early) >= self._limits.early_frames_max:
             return self.close(CloseCode.TOO_BIG, "too much before the welcome: wait for it")
         self._early.append(data)
         return _NOTHING
@@ -325,7 +314,7 @@ class Session:
         return Reply(self._codec.pong()) if type(frame) is Ping else _NOTHING
 
     def _admit(self, request: Request) -> Event:
-        id = request.id  # noqa: A001 - the protocol's own name for it
+        id = request.id
         in_flight = self._in_flight
         if id in in_flight:
             return self._error(
@@ -350,7 +339,7 @@ class Session:
         in_flight.add(id)
         return request
 
-    def _refuse(self, id: int | None, wait: float, now: float) -> Event:  # noqa: A002
+    def _refuse(self, id: int | None, wait: float, now: float) -> Event:
         """Turn away a frame over a rate; `id` is None where nobody waits for an answer.
 
         Each frame within the rate takes one refusal back, so what counts is a client that keeps sending at
@@ -376,5 +365,5 @@ class Session:
             ),
         )
 
-    def _error(self, id: int, error: WireError) -> Reply:  # noqa: A002 - the protocol's own name for it
+    def _error(self, id: int, error: WireError) -> Reply:
         return Reply(self._codec.error(id, error))

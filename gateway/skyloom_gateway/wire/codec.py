@@ -61,11 +61,11 @@ class Codec(Protocol):
         """A welcome with these fields."""
         ...
 
-    def response(self, id: int, body: bytes) -> bytes:  # noqa: A002 - the protocol's own name for it
+    def response(self, id: int, body: bytes) -> bytes:
         """The answer to the request `id`."""
         ...
 
-    def error(self, id: int, error: WireError) -> bytes:  # noqa: A002 - the protocol's own name for it
+    def error(self, id: int, error: WireError) -> bytes:
         """The failure of the request `id`, or of the connection when it is 0.
 
         Raises:
@@ -97,7 +97,7 @@ class Codec(Protocol):
         """A client's hello, with `auth` and, if wanted, `client` and `resume`."""
         ...
 
-    def request(self, id: int, route: str, body: bytes) -> bytes:  # noqa: A002 - the protocol's own name for it
+    def request(self, id: int, route: str, body: bytes) -> bytes:
         """A client's request."""
         ...
 

@@ -78,9 +78,7 @@ CLOSE_CAUSES: Mapping[CloseCode, CloseCause] = MappingProxyType(
         CloseCode.MALFORMED: CloseCause("gateway.malformed_frame", ErrorKind.INVALID_ARGUMENT),
         CloseCode.UNAUTHENTICATED: CloseCause("gateway.unauthenticated", ErrorKind.UNAUTHENTICATED),
         CloseCode.FORBIDDEN: CloseCause("gateway.forbidden", ErrorKind.PERMISSION_DENIED),
-        CloseCode.HELLO_TIMEOUT: CloseCause(
-            "gateway.hello_timeout", ErrorKind.DEADLINE_EXCEEDED, retryable=True
-        ),
+        CloseCode.HELLO_TIMEOUT: CloseCause("gateway.hello_timeout", ErrorKind.DEADLINE_EXCEEDED, retryable=True),
         CloseCode.REPLACED: CloseCause("gateway.replaced", ErrorKind.ABORTED),
         CloseCode.RATE: CloseCause("gateway.rate_limited", ErrorKind.RESOURCE_EXHAUSTED, retryable=True),
     }

@@ -66,10 +66,7 @@ def _check_bounds(frame: dict[str, object], data: bytes, array_items_max: int, m
     if (
         outline.count(b"{") > DEPTH_MAX
         or outline.find(_EXPONENT) >= 0
-        or (
-            len(data) > MAP_ITEMS_MAX
-            and (outline.count(b",") >= MAP_ITEMS_MAX or outline.find(_LONG_NUMBER) >= 0)
-        )
+        or (len(data) > MAP_ITEMS_MAX and (outline.count(b",") >= MAP_ITEMS_MAX or outline.find(_LONG_NUMBER) >= 0))
     ):
         over = excess(frame, _FRAME_DEPTH_MAX, array_items_max, map_items_max)
         if over is not None:
@@ -78,9 +75,9 @@ def _check_bounds(frame: dict[str, object], data: bytes, array_items_max: int, m
 
 def _request(frame: dict[str, object]) -> Request:
     get = frame.get
-    id = get("id", MISSING)  # noqa: A001 - the protocol's own name for it
+    id = get("id", MISSING)
     if type(id) is not int or not 0 <= id <= ID_MAX:
-        id = fields.request_id(id, "request.id")  # noqa: A001 - the protocol's own name for it
+        id = fields.request_id(id, "request.id")
     route = get("route", MISSING)
     if type(route) is not str or not _is_route(route):
         route = fields.route(route, "request.route")
@@ -184,11 +181,11 @@ class JsonCodec:
         """See `Codec.welcome`."""
         return to_json({"type": "welcome", **fields}, inf_nan_mode="null")
 
-    def response(self, id: int, body: bytes) -> bytes:  # noqa: A002 - the protocol's own name for it
+    def response(self, id: int, body: bytes) -> bytes:
         """See `Codec.response`."""
         return b'{"type":"response","id":%d,"body":%b}' % (id, body)
 
-    def error(self, id: int, error: WireError) -> bytes:  # noqa: A002 - the protocol's own name for it
+    def error(self, id: int, error: WireError) -> bytes:
         """See `Codec.error`."""
         return to_json({"type": "error", "id": id, "error": fields.error_fields(error)}, inf_nan_mode="null")
 
@@ -216,7 +213,7 @@ class JsonCodec:
         """See `Codec.hello`."""
         return to_json({"type": "hello", **fields}, inf_nan_mode="null")
 
-    def request(self, id: int, route: str, body: bytes) -> bytes:  # noqa: A002 - the protocol's own name for it
+    def request(self, id: int, route: str, body: bytes) -> bytes:
         """See `Codec.request`."""
         return b'{"type":"request","id":%d,"route":%b,"body":%b}' % (id, to_json(route), body)
 

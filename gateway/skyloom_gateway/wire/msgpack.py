@@ -158,16 +158,10 @@ def _fields(frame: list[object], kind: str) -> dict[str, object]:
 
 def _request(frame: list[object]) -> Request:
     if len(frame) >= 4:
-        id = frame[1]  # noqa: A001 - the protocol's own name for it
+        id = frame[1]
         route = frame[2]
         body = frame[3]
-        if (
-            type(id) is int
-            and 0 <= id <= ID_MAX
-            and type(route) is str
-            and type(body) is bytes
-            and _is_route(route)
-        ):
+        if type(id) is int and 0 <= id <= ID_MAX and type(route) is str and type(body) is bytes and _is_route(route):
             return Request(id, route, body)
     return Request(
         fields.request_id(_item(frame, 1), "request.id"),
@@ -272,11 +266,11 @@ class MsgpackCodec:
         """See `Codec.welcome`."""
         return b"\x92\x01" + self.encode_body(dict(fields))
 
-    def response(self, id: int, body: bytes) -> bytes:  # noqa: A002 - the protocol's own name for it
+    def response(self, id: int, body: bytes) -> bytes:
         """See `Codec.response`."""
         return b"\x93\x03%b%b%b" % (_pack_unsigned(id), _pack_bin_head(len(body)), body)
 
-    def error(self, id: int, error: WireError) -> bytes:  # noqa: A002 - the protocol's own name for it
+    def error(self, id: int, error: WireError) -> bytes:
         """See `Codec.error`."""
         return b"\x93\x04" + _pack_unsigned(id) + self.encode_body(fields.error_fields(error))
 
@@ -305,7 +299,7 @@ class MsgpackCodec:
         """See `Codec.hello`."""
         return b"\x92\x00" + self.encode_body(dict(fields))
 
-    def request(self, id: int, route: str, body: bytes) -> bytes:  # noqa: A002 - the protocol's own name for it
+    def request(self, id: int, route: str, body: bytes) -> bytes:
         """See `Codec.request`."""
         return b"\x94\x02" + _pack_unsigned(id) + self.push_tail(route, body)
 

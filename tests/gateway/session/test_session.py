@@ -170,9 +170,7 @@ def test_a_stranger_may_send_little_before_the_welcome(codec: Codec) -> None:
     for limits, frames in ((LIMITS, 70), (replace(LIMITS, early_frames_max=3), 4)):
         session = Session(codec, limits, START)
         session.receive(frame(codec, "hello"), START)
-        events = [
-            session.receive(codec.notify("a", codec.encode_body("x" * 90)), START) for _ in range(frames)
-        ]
+        events = [session.receive(codec.notify("a", codec.encode_body("x" * 90)), START) for _ in range(frames)]
         check(codec, session, next(event for event in events if isinstance(event, Close)), 1009)
     assert events[:3] == [Nothing()] * 3
 
@@ -295,9 +293,7 @@ def test_dropped_notifies_are_told_once_a_second(codec: Codec) -> None:
     assert decoded.id == 0
 
 
-@pytest.mark.parametrize(
-    ("name", "burst"), [("request", 100), ("notify", 100), ("ack", 2000), ("ping", 2000)]
-)
+@pytest.mark.parametrize(("name", "burst"), [("request", 100), ("notify", 100), ("ack", 2000), ("ping", 2000)])
 def test_a_flood_ends_the_session_after_100_refusals(codec: Codec, name: str, burst: int) -> None:
     session = greeted(codec, replace(LIMITS, requests_in_flight_max=1000))
     events = [session.receive(frame(codec, name, number), START) for number in range(burst + 101)]
@@ -330,9 +326,7 @@ def test_a_client_that_waits_as_told_is_never_closed(codec: Codec) -> None:
 def test_pushes_count_from_1_whatever_their_tail(codec: Codec) -> None:
     session = greeted(codec)
     tail = codec.push_tail("a", codec.encode_body(None))
-    assert [codec.decode_server(session.push(tail)) for _ in range(3)] == [
-        Push(n, "a", None) for n in (1, 2, 3)
-    ]
+    assert [codec.decode_server(session.push(tail)) for _ in range(3)] == [Push(n, "a", None) for n in (1, 2, 3)]
     assert session.seq == 3
 
 

@@ -88,7 +88,7 @@ class SessionMachine(RuleBasedStateMachine):
         kind=st.sampled_from(KINDS),
         id=st.integers(0, 5),
     )
-    def client_sends(self, kind: str, id: int) -> None:  # noqa: A002 - the protocol's own name for it
+    def client_sends(self, kind: str, id: int) -> None:
         before = self.session.state
         data = {
             "request": self.codec.request(id, "a", self.codec.encode_body({})),
@@ -109,15 +109,13 @@ class SessionMachine(RuleBasedStateMachine):
         else:
             self.check_greeted(kind, id, event)
 
-    @rule(
-        kind=st.sampled_from(["request", "notify", "ack"]), frames=st.integers(2, 20), ms=st.integers(0, 60)
-    )
+    @rule(kind=st.sampled_from(["request", "notify", "ack"]), frames=st.integers(2, 20), ms=st.integers(0, 60))
     def client_floods(self, kind: str, frames: int, ms: int) -> None:
         for _ in range(frames if self.in_state(State.GREETED) else 0):
             self.client_sends(kind, 0)
             self.now_ms += ms
 
-    def check_greeted(self, kind: str, id: int, event: Event) -> None:  # noqa: A002
+    def check_greeted(self, kind: str, id: int, event: Event) -> None:
         if kind in ("hello", "garbage"):
             assert isinstance(event, Close)
             self.waiting.clear()
@@ -145,7 +143,7 @@ class SessionMachine(RuleBasedStateMachine):
             assert isinstance(event, RequestEvent)
             self.waiting.add(id)
 
-    def check_error(self, event: Event, id: int, code: str) -> None:  # noqa: A002
+    def check_error(self, event: Event, id: int, code: str) -> None:
         assert isinstance(event, Reply)
         frame = self.codec.decode_server(event.frame)
         assert isinstance(frame, ErrorFrame)
@@ -171,7 +169,7 @@ class SessionMachine(RuleBasedStateMachine):
         self.messages.last_ms = self.controls.last_ms = self.now_ms
 
     @rule(id=st.integers(0, 5), fails=st.booleans())
-    def agent_answers(self, id: int, fails: bool) -> None:  # noqa: A002
+    def agent_answers(self, id: int, fails: bool) -> None:
         expected = id in self.waiting
         assert self.session.awaits(id) == expected
         try:

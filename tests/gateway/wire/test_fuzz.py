@@ -71,8 +71,7 @@ anything = st.recursive(
     | st.text(max_size=9)
     | st.binary(max_size=9),
     lambda inner: (
-        st.lists(inner, max_size=5)
-        | st.dictionaries(st.text(max_size=9) | st.integers(0, 9), inner, max_size=5)
+        st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=9) | st.integers(0, 9), inner, max_size=5)
     ),
     max_leaves=30,
 )
@@ -83,11 +82,7 @@ def test_well_formed_msgpack_of_wrong_shape(kind: object, items: list[object]) -
     feed(MSGPACK, msgpack.packb([kind, *items]))
 
 
-@given(
-    st.dictionaries(
-        st.sampled_from(["type", "id", "route", "body", "seq", "auth", "resume", "error"]), anything
-    )
-)
+@given(st.dictionaries(st.sampled_from(["type", "id", "route", "body", "seq", "auth", "resume", "error"]), anything))
 def test_well_formed_json_of_wrong_shape(fields: dict[str, object]) -> None:
     try:
         data = JSON.encode_body(fields)

@@ -29,10 +29,7 @@ seqs = st.integers(0, SEQ_MAX)
 routes = st.from_regex(r"[a-z][a-z0-9_.]{0,127}", fullmatch=True)
 texts = st.text(max_size=40)
 scalars = (
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**63), 2**64 - 1)
-    | st.floats(allow_nan=False, allow_infinity=False)
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)
 )
 bodies = st.recursive(
     scalars | texts,
@@ -43,7 +40,7 @@ maps = st.dictionaries(texts, scalars | texts, max_size=5)
 
 
 @given(codecs, ids, routes, bodies)
-def test_request_and_notify(codec: Codec, id: int, route: str, body: object) -> None:  # noqa: A002
+def test_request_and_notify(codec: Codec, id: int, route: str, body: object) -> None:
     request = codec.decode(codec.request(id, route, codec.encode_body(body)))
     assert isinstance(request, Request)
     assert (request.id, request.route) == (id, route)
@@ -55,9 +52,7 @@ def test_request_and_notify(codec: Codec, id: int, route: str, body: object) -> 
 
 
 @given(codecs, maps, st.none() | maps, st.none() | st.builds(Resume, texts, texts, seqs))
-def test_hello(
-    codec: Codec, auth: dict[str, object], client: dict[str, object] | None, resume: Resume | None
-) -> None:
+def test_hello(codec: Codec, auth: dict[str, object], client: dict[str, object] | None, resume: Resume | None) -> None:
     fields: dict[str, object] = {"auth": auth, "client": client}
     if resume is not None:
         fields["resume"] = {"session": resume.session, "key": resume.key, "seq": resume.seq}
@@ -70,14 +65,14 @@ def test_ack(codec: Codec, seq: int) -> None:
 
 
 @given(codecs, ids, seqs, routes, bodies)
-def test_response_and_push(codec: Codec, id: int, seq: int, route: str, body: object) -> None:  # noqa: A002
+def test_response_and_push(codec: Codec, id: int, seq: int, route: str, body: object) -> None:
     packed = codec.encode_body(body)
     assert codec.decode_server(codec.response(id, packed)) == Response(id, body)
     assert codec.decode_server(codec.push(seq, codec.push_tail(route, packed))) == Push(seq, route, body)
 
 
 @given(codecs, ids, st.builds(WireError, texts, st.sampled_from(ErrorKind), texts, st.booleans(), maps))
-def test_error(codec: Codec, id: int, error: WireError) -> None:  # noqa: A002
+def test_error(codec: Codec, id: int, error: WireError) -> None:
     assert codec.decode_server(codec.error(id, error)) == ErrorFrame(id, error)
 
 
