@@ -240,7 +240,8 @@ async def test_context_variables_do_not_leak(node: Node, suspend: bool) -> None:
         return [*found, VARIABLE.get()]
 
     caller = await actor(node, outer=outer)
-    assert await node.call(caller.address, "lua", "play", "outer") == ["unset"] * 4
+    answers = await node.call(caller.address, "lua", "play", "outer", timeout=9)
+    assert answers == ["unset"] * 4
     assert VARIABLE.get() == "unset"
 
 
