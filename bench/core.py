@@ -20,7 +20,7 @@ from skyloom import Address, MemoryNetwork, Node, Service, rpc
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-TURNS: Final = 60
+TURNS: Final = 20
 CALLS: Final = 3_000
 CALLERS: Final = 100
 SERVICES: Final = 10_000
@@ -28,7 +28,12 @@ SENDS_IN_FLIGHT: Final = 500
 """Sends after which the sender waits for the receiver, for a mailbox is bounded."""
 
 QUEUE: Final = "queue and future"
-SKYNET: Final = {"call": "skynet 216,000/s", "send": "skynet 400,000/s", "forward": "skynet 120,000/s"}
+SKYNET: Final = {
+    "call, one caller": "skynet 216,000/s",
+    "call, 100 callers": "skynet 216,000/s",
+    "send": "skynet 400,000/s",
+    "forward A to B to C": "skynet 120,000/s",
+}
 
 
 class Users(Service):
@@ -169,7 +174,6 @@ async def measure_messages(loop: str, scale: float) -> list[Row]:
 
 
 def _row(name: str, loop: str, rate: float, baseline: float) -> Row:
-    note = SKYNET.get(name.split(",")[0].split(" ")[0], "") if "nodes" not in name else ""
     details = {"baseline_per_second": baseline} if name != QUEUE else {}
     return Row(
         name=name,
@@ -178,7 +182,7 @@ def _row(name: str, loop: str, rate: float, baseline: float) -> Row:
         ratio=rate / baseline,
         baseline=QUEUE,
         details=details,
-        note=note,
+        note=SKYNET.get(name, ""),
     )
 
 

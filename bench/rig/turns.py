@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar
 
@@ -29,6 +30,11 @@ async def best_rates(
             if turn > 0:  # the first round warms up
                 best[name] = max(best[name], rate)
     return best
+
+
+def fastest_loop() -> str:
+    """The loop for a load generator, whatever the server under measurement runs on."""
+    return "uvloop" if importlib.util.find_spec("uvloop") else "asyncio"
 
 
 def run_on(loop: str, work: Coroutine[object, object, T]) -> T:

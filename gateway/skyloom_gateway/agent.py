@@ -49,6 +49,12 @@ if TYPE_CHECKING:
 INVALID_BODY_ERRORS_MAX: Final = 16
 """Validation errors that a client is told of at once."""
 
+INVALID_BODY_ERRORS_READ_MAX: Final = 1024
+"""Validation errors of one body that are looked at: telling all 30,000 that fit a frame would take 50 ms."""
+
+INVALID_BODY_CHARS_MAX: Final = 128
+"""The longest text in the description of a validation error; a field's name may be the client's own."""
+
 _ROUTE_MARK: Final = "__skyloom_route__"
 _CODECS: Final[dict[str, Codec]] = {codec.name: codec for codec in CODECS.values()}
 
@@ -57,6 +63,10 @@ H = TypeVar("H", bound="Callable[..., Coroutine[Any, Any, Any]]")
 
 class InvalidBody(Failed, code="gateway.invalid_body", kind="invalid_argument"):
     """The body of a frame does not fit its route; `details["errors"]` has what pydantic says."""
+
+
+class TooLate(Failed, code="gateway.deadline_exceeded", kind="deadline_exceeded"):
+    """A request's time passed before its turn came; it was not begun."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,17 +163,10 @@ class Agent(Service):
         except Malformed as malformed:
             raise InvalidBody(malformed.reason) from None
         except ValidationError as invalid:
-            errors = invalid.errors(include_url=False, include_context=False, include_input=False)
-            fields = ", ".join(".".join(map(str, error["loc"])) or "body" for error in errors[:3])
-            raise InvalidBody(
-                f"the body does not fit: {fields[:200]}",
-                details={
-                    "errors": [{**error, "loc": list(error["loc"])} for error in errors[:INVALID_BODY_ERRORS_MAX]]
-                },
-            ) from None
+            raise _invalid_body(invalid) from None
 
     async def _turn(self) -> None:
-        """Wait until the requests that came before have ended."""
+        """Wait until the requests that came before have ended. Raises TooLate."""
         future: asyncio.Future[None] = self.node.loop.create_future()
         self._turns.append(future)
         try:
@@ -172,6 +175,9 @@ class Agent(Service):
             if future.done() and not future.cancelled():
                 self._next_turn()
             raise
+        if self.request.deadline < self.clock.now():  # its client was told so
+            self._next_turn()
+            raise TooLate("the request waited too long for those before it")
 
     def _next_turn(self) -> None:
         while self._turns:
@@ -197,6 +203,25 @@ class Agent(Service):
             routes[name] = Route(name, handler, is_request, concurrent, body, answer)
         cls.routes = routes
         return routes
+
+
+def _invalid_body(invalid: ValidationError) -> InvalidBody:
+    """Where a body does not fit and why, without the values that the client sent."""
+    count = invalid.error_count()
+    if count > INVALID_BODY_ERRORS_READ_MAX:
+        return InvalidBody(f"the body does not fit in {count} places", details={"errors": []})
+    errors = [
+        {
+            **error,
+            "loc": [part[:INVALID_BODY_CHARS_MAX] if isinstance(part, str) else part for part in error["loc"]],
+            "msg": error["msg"][:INVALID_BODY_CHARS_MAX],
+        }
+        for error in invalid.errors(include_url=False, include_context=False, include_input=False)[
+            :INVALID_BODY_ERRORS_MAX
+        ]
+    ]
+    fields = ", ".join(".".join(map(str, error["loc"])) or "body" for error in errors[:3])
+    return InvalidBody(f"the body does not fit: {fields[:200]}", details={"errors": errors})
 
 
 def _types(cls: type, handler: Any, route: str) -> tuple[TypeAdapter[Any] | None, TypeAdapter[Any] | None]:

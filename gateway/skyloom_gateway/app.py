@@ -68,10 +68,17 @@ class App:
         self.title = title or name.capitalize()
         self.description = description
         self.watchdog = watchdog
-        self.routes = agent.bind_routes()
+        try:
+            self.routes = agent.bind_routes()
+        except (TypeError, NameError) as error:  # a type that is imported for type checkers only is a NameError
+            raise AppError(f"app {name!r}: {error}") from error
         for route in self.routes:
             self._own("route", route)
         for push in self.pushes:
+            if not hasattr(push, "route"):
+                raise AppError(
+                    f"app {name!r}: push {push.__name__} needs a route: class {push.__name__}(Push, route=...)"
+                )
             self._own("push", push.route)
         for service in self.services:
             if service.name is None:
@@ -92,7 +99,7 @@ class App:
 def load_app(spec: str) -> App:
     """Import the app that ``module:attribute`` names. Raises AppError."""
     module_name, colon, attribute = spec.partition(":")
-    if not colon or not module_name or not attribute:
+    if not colon or not module_name or module_name.startswith(".") or not attribute:
         raise AppError(f"app {spec!r}: write it as module:attribute, for example skyloom_chat:app")
     try:
         module = importlib.import_module(module_name)

@@ -133,9 +133,13 @@ def _load(specs: list[str]) -> list[App]:
     if "" not in sys.path and str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
-        return [load_app(spec) for spec in specs]
-    except (AppError, TypeError) as error:
+        apps = [load_app(spec) for spec in specs]
+    except AppError as error:
         raise _usage(str(error)) from None
+    names = [app.name for app in apps]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise _usage(f"two apps are named {', '.join(map(repr, twice))}: give each app a name of its own")
+    return apps
 
 
 def _usage(text: str) -> typer.Exit:
@@ -169,7 +173,9 @@ async def _serve(apps: list[App], settings: Settings) -> int:
     except Exception as error:  # whatever it is, the operator gets one clear line
         if not isinstance(error, OSError):
             log.error("the server did not start", exc_info=error)
-        typer.echo(f"skyloom: {error}", err=True)
+        # Without its number: the listener has put the rest in words.
+        text = error.strerror if isinstance(error, OSError) and error.filename is None else None
+        typer.echo(f"skyloom: {text or error}", err=True)
         return 1
     _announce(server)
     await stop.wait()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from skyloom import CallError, Expired, NotExecuted, SkyloomError, Unknown
+from skyloom import CallError, Expired, NotExecuted, Unknown
 from skyloom.message.value import Handed
 from skyloom_gateway.auth import Denied, authenticate
 from skyloom_gateway.push import ClientRef
@@ -20,6 +20,8 @@ from skyloom_gateway.session.session import Session, State
 from skyloom_gateway.wire import CloseCode, ErrorKind, Notify, Request, WireError
 
 if TYPE_CHECKING:
+    import asyncio
+
     from skyloom import Address
     from skyloom.node.clock import Timer
     from skyloom.node.pending import Pending
@@ -41,7 +43,7 @@ _KEY_BYTES: Final = 24
 class Connection:
     """The gate's half of one client; a listener's `Receiver`."""
 
-    __slots__ = ("_agents", "_gate", "_hello_timer", "_starting", "link", "log", "session", "user")
+    __slots__ = ("_agents", "_authenticating", "_gate", "_hello_timer", "_starting", "link", "log", "session", "user")
 
     def __init__(self, gate: Gate, link: Link, number: int) -> None:
         self._gate = gate
@@ -51,6 +53,7 @@ class Connection:
         self.log = structlog.get_logger("skyloom.gate").bind(connection=number, peer=link.peer)
         self._agents: dict[str, Address] = {}
         self._starting: dict[str, list[Request | Notify]] = {}
+        self._authenticating: asyncio.Task[None] | None = None
         deadline = self.session.deadline(gate.clock.now())
         assert deadline is not None
         self._hello_timer: Timer | None = gate.clock.call_at(deadline, self._hello_late)
@@ -71,33 +74,31 @@ class Connection:
         elif isinstance(event, Close):
             self._close(event)
         elif isinstance(event, HelloEvent):
-            self._gate.fork(self._authenticate(event))
+            self._authenticating = self._gate.fork(self._authenticate(event))
 
     async def _authenticate(self, event: HelloEvent) -> None:
         gate = self._gate
         try:
             identity = await authenticate(gate.authenticators, event.hello.auth, self.link.peer)
+            if self.session.state is not State.GREETING:
+                return
+            self._greet(identity.user)
         except Denied as denied:
             if self.session.state is State.GREETING:
                 self.log.info("client denied", reason=denied.message)
                 error = WireError("gateway.unauthenticated", ErrorKind.UNAUTHENTICATED, denied.message)
                 self._close(self.session.close(CloseCode.UNAUTHENTICATED, "not authenticated", error))
-            return
         except Exception as error:  # an authenticator is the user's code: its fault, not the client's
             self.log.error("authenticator failed", exc_info=error)
             if self.session.state is State.GREETING:
                 sorry = WireError("gateway.internal", ErrorKind.INTERNAL, "the server failed to authenticate you")
                 self._close(self.session.close(CloseCode.UNAUTHENTICATED, "not authenticated", sorry))
-            return
-        if self.session.state is State.GREETING:
-            self._greet(identity.user)
+        else:
+            for early in self.session.release(gate.clock.now()):
+                self._act(early)
 
     def _greet(self, user: str) -> None:
         gate = self._gate
-        if self._hello_timer is not None:
-            self._hello_timer.cancel()
-            self._hello_timer = None
-        self.user = user
         session_id = gate.new_secret(_SESSION_BYTES)
         welcome = self.session.greet(
             session_id,
@@ -105,6 +106,8 @@ class Connection:
             user,
             {"heartbeat": gate.settings.heartbeat_seconds, "contract": gate.contract},
         )
+        self._stop_waiting()
+        self.user = user
         self.log = self.log.bind(session=session_id, user=user)
         gate.sessions[session_id] = self
         self.log.info("session opened", transport=self.link.kind, encoding=self.link.codec.name)
@@ -112,14 +115,20 @@ class Connection:
         self.link.send(welcome)
         if gate.draining:
             self.drain()
-        for event in self.session.release(gate.clock.now()):
-            self._act(event)
 
     def _hello_late(self) -> None:
-        self._hello_timer = None
-        close = self.session.expire(self._gate.clock.now())
+        # Loops round timers, so this may be a hair before the deadline, and no other timer follows.
+        now = self._gate.clock.now()
+        close = self.session.expire(self.session.deadline(now) or now)
         if close is not None:
             self._close(close)
+
+    def _stop_waiting(self) -> None:
+        """The client was let in or is gone: nothing of the greeting goes on."""
+        if self._hello_timer is not None:
+            self._hello_timer.cancel()
+            self._hello_timer = None
+        self._authenticating = None
 
     def _request(self, frame: Request) -> None:
         gate = self._gate
@@ -130,7 +139,7 @@ class Connection:
             self._fail(frame.id, _DRAINING)
         elif (agent := self._agents.get(app.name)) is not None:
             body = frame.body
-            gate.ask(
+            gate.ask(  # `_forward`, spelt out: this is the path of every request
                 agent,
                 (frame.route, body if type(body) is bytes else Handed(body)),
                 partial(self._answered, frame.id),
@@ -144,46 +153,59 @@ class Connection:
         if app is None or app.routes[frame.route].is_request:
             self.link.send(self.link.codec.error(0, _unknown_route(frame.route, is_request=False)))
         elif (agent := self._agents.get(app.name)) is not None:
-            body = frame.body
-            gate.ask(agent, (frame.route, body if type(body) is bytes else Handed(body)), self._notified)
+            self._forward(agent, frame)
         else:
             self._start_agent(app, frame)
+
+    def _forward(self, agent: Address, frame: Request | Notify) -> None:
+        body = frame.body
+        on_settled = partial(self._answered, frame.id) if isinstance(frame, Request) else self._notified
+        self._gate.ask(agent, (frame.route, body if type(body) is bytes else Handed(body)), on_settled)
 
     # -- agents ----------------------------------------------------------------------------------------------
 
     def _start_agent(self, app: App, frame: Request | Notify) -> None:
+        gate = self._gate
         waiting = self._starting.get(app.name)
         if waiting is None:
-            self._starting[app.name] = [frame]
-            self._gate.fork(self._spawn_agent(app))
-        elif type(frame) is Notify and len(waiting) >= EARLY_NOTIFIES_MAX:
+            waiting = self._starting[app.name] = []
+            gate.fork(self._spawn_agent(app))
+        if isinstance(frame, Request):  # bounded by the session's requests in flight
+            gate.clock.call_at(gate.clock.now() + gate.settings.request_timeout_seconds, self._waited, waiting, frame)
+        elif len(waiting) >= EARLY_NOTIFIES_MAX:
             self.link.send(self.link.codec.error(0, _OVERLOADED))
-        else:
-            waiting.append(frame)  # requests are bounded by the session's requests in flight
+            return
+        waiting.append(frame)
+
+    def _waited(self, waiting: list[Request | Notify], frame: Request) -> None:
+        """A request has had its time; if it still waits for its agent to start, that was all."""
+        if any(other is frame for other in waiting):  # its id may have been used again
+            waiting.remove(frame)
+            self._fail(frame.id, _EXPIRED)
 
     async def _spawn_agent(self, app: App) -> None:
         gate = self._gate
         client = ClientRef(gate.address, self.session.id, self.link.codec.name)
+        agent: Address | None = None
         try:
             agent = await gate.spawn(app.agent, client, self.user)
-        except SkyloomError as error:
-            self.log.error("agent did not start", app=app.name, error=str(error))
-            for frame in self._starting.pop(app.name):
-                if type(frame) is Request:
-                    self._fail(frame.id, _UNAVAILABLE)
-            return
+        except Exception as error:  # the agent is the user's code, its __init__ included
+            self.log.error("agent did not start", app=app.name, exc_info=error)
         waiting = self._starting.pop(app.name)
-        if self.session.state is not State.GREETED:  # the client left meanwhile
+        frames = waiting.copy()
+        waiting.clear()  # so that `_waited` finds none
+        if agent is None:
+            for frame in frames:
+                if isinstance(frame, Request):
+                    self._fail(frame.id, _UNAVAILABLE)
+        elif self.session.state is not State.GREETED:  # the client left meanwhile
             gate.end_agent(agent, "close")
-            return
-        self._agents[app.name] = agent
-        gate.watch_agent(agent, self, app.name)
-        self.log.debug("agent started", app=app.name, agent=str(agent))
-        for frame in waiting:
-            if type(frame) is Request:
-                self._request(frame)
-            elif type(frame) is Notify:
-                self._notify(frame)
+        else:
+            self._agents[app.name] = agent
+            gate.watch_agent(agent, self, app.name)
+            self.log.debug("agent started", app=app.name, agent=str(agent))
+            for frame in frames:
+                self._forward(agent, frame)  # a drain that began meanwhile lets it through: it is in flight
 
     def agent_ended(self, app: str) -> None:
         """An agent died by itself; the next frame for its app starts another one."""
@@ -198,25 +220,37 @@ class Connection:
         try:
             body = pending.result()
         except CallError as error:
-            self._fail(id, client_error(error))
+            self._fail(id, self._tellable(error))
         else:
             if len(body) > TCP_BODY_BYTES_MAX and self.link.kind == "tcp":
                 self._fail(id, _TOO_BIG)
             else:
                 self.link.send(session.respond(id, body))
-        if self._gate.draining:
-            self._gate.request_ended()
+                if self._gate.draining:
+                    self._gate.request_ended()
 
     def _notified(self, pending: Pending) -> None:
         try:
             pending.result()
         except CallError as error:
             if self.session.state is State.GREETED:
-                self.link.send(self.link.codec.error(0, client_error(error)))
+                self.link.send(self.link.codec.error(0, self._tellable(error)))
+
+    def _tellable(self, error: CallError) -> WireError:
+        """`client_error`, in a form that surely fits a frame: details are whatever the app put there."""
+        told = client_error(error)
+        try:
+            size = len(self.link.codec.error(0, told))
+        except ValueError as fault:
+            self.log.error("an error's details have no form in a frame", code=error.code, error=str(fault))
+            return _INTERNAL
+        return _TOO_BIG if size > TCP_BODY_BYTES_MAX and self.link.kind == "tcp" else told
 
     def _fail(self, id: int, error: WireError) -> None:
         if self.session.awaits(id):
             self.link.send(self.session.fail(id, error))
+            if self._gate.draining:
+                self._gate.request_ended()
 
     def push(self, tail: bytes) -> None:
         """Send a push whose tail is encoded already; nothing happens when the session has ended."""
@@ -242,9 +276,9 @@ class Connection:
     def closed(self, code: int, reason: str) -> None:
         """`Receiver.closed`: the transport is gone, and with it, for now, the session."""
         gate = self._gate
-        if self._hello_timer is not None:
-            self._hello_timer.cancel()
-            self._hello_timer = None
+        if self._authenticating is not None:  # an authenticator that hangs must not outlive its client
+            self._authenticating.cancel()
+        self._stop_waiting()
         self.session.lost()
         gate.left(self)
         if not self.session.id:

@@ -152,7 +152,7 @@ class Gate(Service):
         """Ask all clients to leave, let requests in flight finish, then close what is left with 1012."""
         self.draining = True
         self._idle = asyncio.Event()
-        for connection in list(self.connections):
+        for connection in self._by_session():
             connection.drain()
         self.request_ended()
         try:
@@ -160,8 +160,12 @@ class Gate(Service):
                 await self._idle.wait()
         except TimeoutError:
             log.warning("requests were still in flight at the end of the drain", seconds=self.settings.drain_seconds)
-        for connection in list(self.connections):
+        for connection in self._by_session():
             connection.end(CloseCode.RESTART, "the server restarts")
+
+    def _by_session(self) -> list[Connection]:
+        """The connections, in an order that repeats: a set's own does not."""
+        return sorted(self.connections, key=lambda connection: connection.session.id)
 
     def request_ended(self) -> None:
         """While draining: a request was answered, or a connection left."""

@@ -147,8 +147,9 @@ class Server:
             if folder is not None:
                 pages.add_directory(f"/{app.name}/", folder)
                 items.append(
-                    f'<li><a href="/{app.name}/"><strong>{html.escape(app.title)}</strong>'
-                    f"<span>{html.escape(app.description)}</span></a></li>"
+                    f'<li><a class="app" href="/{app.name}/"><span class="app-title">{html.escape(app.title)}</span>'
+                    f'<span class="app-path">/{app.name}/</span>'
+                    f'<span class="app-description">{html.escape(app.description)}</span></a></li>'
                 )
         index = static.joinpath("index.html").read_text().replace("<!--apps-->", "".join(items))
         pages.add("/", index.encode(), "text/html; charset=utf-8")

@@ -18,7 +18,20 @@ async def test_call_answers(world: World, cls: type[Callee]) -> None:
     assert await world.here.call(address, "lua", "note", 1) is None
 
 
-VALUES = [None, True, -1, 2**70, 1.5, "text\ud800", b"\0", [1, [2]], {"a": {1: (2, 3)}}, {1, 2}, (), (1, [2])]
+VALUES: list[object] = [
+    None,
+    True,
+    -1,
+    2**70,
+    1.5,
+    "text\ud800",
+    b"\0",
+    [1, [2]],
+    {"a": {1: (2, 3)}},
+    {1, 2},
+    (),
+    (1, [2]),
+]
 VALUES += [datetime.date(2020, 1, 2), frozenset({1}), Basket("me", ["pear"])]
 
 
@@ -229,15 +242,14 @@ async def test_two_responses_to_one_request_are_one_too_many(world: World) -> No
 
 async def test_payload_that_does_not_unpack_fails_its_caller(world: World) -> None:
     address, callee = await world.callee()
-    unreadable = lambda data: int(data)  # noqa: E731  # as short as a user writes it
-    callee.register_protocol("numbers", 30, lambda n: b"%d" % n, unreadable)
+    callee.register_protocol("numbers", 30, lambda n: b"%d" % n, int)
 
     async def double(session: int, source: object, number: int) -> int:
         return number * 2
 
     callee.dispatch("numbers", double)
     sender = world.here.root
-    sender.register_protocol("numbers", 30, lambda text: str(text).encode(), unreadable)
+    sender.register_protocol("numbers", 30, lambda text: str(text).encode(), int)
     assert await sender.call(address, "numbers", 21) == 42
     with pytest.raises(NotExecuted) as caught:
         await sender.call(address, "numbers", "x")

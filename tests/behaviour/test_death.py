@@ -313,12 +313,21 @@ async def test_stop_of_the_callees_node_fails_calls_in_progress(world: World) ->
     assert type(await call) is Unknown
 
 
+async def test_stop_of_the_callers_node_ends_its_calls_elsewhere(world: World) -> None:
+    address, _ = await world.callee()
+    call = asyncio.create_task(_error(world, address, "keep"))
+    await asyncio.sleep(1)
+    started = world.here.now()
+    await world.here.stop()
+    assert type(await call) is Unknown
+    assert world.here.now() == started
+
+
 async def test_stop_of_the_callers_node_ends_its_calls() -> None:
     node = Node("only", watch_loop=False)
     await node.start()
     address = await node.spawn(Callee)
     call = asyncio.create_task(node.call(address, "lua", "keep"))
-    node.cells[address].service.exit = lambda: None  # type: ignore[method-assign]  # nothing answers but the end
     await asyncio.sleep(1)
     await node.stop()
     with pytest.raises(Unknown):

@@ -32,7 +32,7 @@ async def test_failed_whose_init_is_its_own_arrives(world: World) -> None:
 async def test_crash_is_told_without_its_traceback(world: World) -> None:
     address, _ = await world.callee()
     with capture_logs() as logs:
-        error = await _error(world, address, "crash")
+        error = await _error(world, address, "stumble")
     assert type(error) is Failed
     assert error.code == "skyloom.internal"
     assert "ZeroDivisionError: by accident" in error.message
@@ -98,7 +98,7 @@ async def test_failed_of_a_nested_call_passes_through(world: World) -> None:
 
 async def test_overload_fails_the_call_and_buries_the_send(world: World) -> None:
     address, callee = await world.callee()
-    callee._cell.messages_max = 3
+    callee._cell.messages_max = callee._cell.watermark = 3
     callee._cell.concurrency = 1
     world.here.send(address, "lua", "later", 2, "x")
     await world.here.root.sleep(0.5)

@@ -84,7 +84,7 @@ class Callee(Service):
         raise Bespoke(42)
 
     @rpc
-    async def crash(self) -> None:
+    async def stumble(self) -> None:
         raise ZeroDivisionError("by accident")
 
     @rpc

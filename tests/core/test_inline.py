@@ -173,6 +173,7 @@ async def test_a_handler_that_kills_its_service_and_returns_spoils_no_worker(nod
 async def test_a_handler_cancelled_before_its_worker_took_it_over(node: Node) -> None:
     # Its worker is new, so that its task has not had its first step when the cancellation comes.
     caught: list[str] = []
+    before = asyncio.all_tasks()
 
     async def stubborn(self: Actor) -> None:
         try:
@@ -187,22 +188,15 @@ async def test_a_handler_cancelled_before_its_worker_took_it_over(node: Node) ->
         finally:
             caught.append("helper")
 
-    async def killer(self: Actor) -> str:
-        call = self.fork(self.call(victim.address, "lua", "play", "stubborn"))
-        await asyncio.sleep(0)
-        self.kill(victim.address)
-        with pytest.raises(Unknown):
-            await call
-        return "ok"
-
-    victim = await actor(node, stubborn=stubborn)
-    killing = await actor(node, killer=killer)
+    victim, caller = await actor(node, stubborn=stubborn), await actor(node)
     node.executor._idle.clear()
-    started = node.now()
-    assert await node.call(killing.address, "lua", "play", "killer") == "ok"
-    assert node.now() == started
+    answers: list[object] = []
+    caller._cell.ask(victim.address, "lua", ("play", "stubborn"), 5, lambda p: answers.append(p.outcome))
+    node.kill(victim.address)
+    assert [type(answer) for answer in answers] == [Unknown]
     await asyncio.sleep(1)
-    assert "handler" in caught
+    assert caught == ["handler"]
+    assert asyncio.all_tasks() - before <= {worker.task for worker in node.executor.workers}
 
 
 async def test_timeout_of_no_time_between_suspension_and_take_over(node: Node) -> None:
@@ -261,7 +255,7 @@ async def test_deep_chain_of_calls_does_not_overflow(node: Node) -> None:
 
 async def test_chain_longer_than_handlers_max_expires(node: Node) -> None:
     address = await node.spawn(Deep)
-    with pytest.raises((Unknown, Failed)):
+    with capture_logs(), pytest.raises((Unknown, Failed)):
         await node.call(address, "lua", "dig", 5_000)
 
 

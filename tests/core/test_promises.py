@@ -68,9 +68,7 @@ class SerialLog(Log):
 
 
 @pytest.mark.parametrize("cls", [Log, SerialLog])
-async def test_promise_1_messages_of_one_sender_start_in_order_whatever_their_types(
-    node: Node, cls: type[Log]
-) -> None:
+async def test_promise_1_messages_of_one_sender_start_in_order_whatever_their_types(node: Node, cls: type[Log]) -> None:
     log = await start(node, cls)
     sender = await start(node, Log)
     await asyncio.sleep(0)

@@ -39,7 +39,9 @@ ATOMS = st.one_of(
     ADDRESSES,
 )
 ENUMS = st.sampled_from([*Colour, *Level, *Access, Access.READ | Access.WRITE, Access(0), Outer.Inner.ONE])
-KEYS = st.one_of(ATOMS, ENUMS, st.tuples(ATOMS, ATOMS), st.frozensets(ATOMS, max_size=3), st.builds(Stamp, st.integers()))
+KEYS = st.one_of(
+    ATOMS, ENUMS, st.tuples(ATOMS, ATOMS), st.frozensets(ATOMS, max_size=3), st.builds(Stamp, st.integers())
+)
 
 
 def _containers(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
@@ -52,7 +54,7 @@ def _containers(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
         st.builds(Bag, inner, st.lists(inner, max_size=2)),
         st.builds(Point, inner, inner),
         st.builds(lambda n, x: Model(number=n, anything=x), st.integers(), inner),
-        st.builds(lambda n, x: Extra(number=n, more=x), st.integers(), inner),
+        st.builds(lambda n, x: Extra.model_validate({"number": n, "more": x}), st.integers(), inner),
     )
 
 

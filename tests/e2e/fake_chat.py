@@ -80,6 +80,8 @@ class Session:
             )
         elif kind == "request" and frame["route"] not in self.chat.unanswered:
             answer = self.chat.answer(self, frame["route"], frame["body"])
+            if frame["route"] == "chat.join" and self.chat.overtaking is not None:
+                self.chat.overtaking()
             if isinstance(answer, str):
                 error = {
                     "code": answer,
@@ -105,6 +107,9 @@ class FakeChat:
         self.unanswered: set[str] = set()
         self.hello_error: tuple[str, str, int] | None = None
         self.down = False
+        # What happens between a join and its answer: its pushes come first.
+        self.overtaking: Callable[[], object] | None = None
+        self.unlisted = 0
         self.closings: list[Coroutine[Any, Any, None]] = []
         self.troubles: list[str] = []
 
@@ -185,6 +190,8 @@ class FakeChat:
             "room": room,
             "members": list(self.members[room]),
             "history": self.rooms[room][-HISTORY_PAGE:],
+            "member_count": len(self.members[room]) + self.unlisted,
+            "more": len(self.rooms[room]) > HISTORY_PAGE,
         }
 
     def _leave(self, session: Session, room: str, body: dict[str, Any]) -> dict[str, Any] | str:
@@ -201,7 +208,8 @@ class FakeChat:
     def _history(self, session: Session, room: str, body: dict[str, Any]) -> dict[str, Any] | str:
         before = body.get("before", self.ids + 1)
         older = [message for message in self.rooms[room] if message["id"] < before]
-        return {"messages": older[-body.get("limit", HISTORY_PAGE) :]}
+        limit = body.get("limit", HISTORY_PAGE)
+        return {"messages": older[-limit:], "more": len(older) > limit}
 
     async def connect(self, socket: WebSocketRoute) -> None:
         if self.down:

@@ -99,6 +99,29 @@ async def test_rooms_are_listed_with_their_members_and_joined_by_a_click(
     await expect(page.get_by_test_id("room-count")).to_have_text("3 members")
 
 
+async def test_pushes_that_overtake_the_answer_to_a_join_are_not_lost(chat: FakeChat, context: BrowserContext) -> None:
+    def overtake() -> None:
+        chat.members["lobby"]["eve"] = None
+        chat.tell("lobby", "chat.joined", {"room": "lobby", "user": "eve", "time": chat.now})
+        chat.post("lobby", "eve", "quick")
+
+    chat.post("lobby", "grace", "before")
+    chat.overtaking = overtake
+    page = await enter(chat, context, "ada", "lobby")
+    await expect(texts(page)).to_have_text(["before", "quick"])
+    await expect(page.get_by_test_id("member").filter(has_text="eve")).to_have_count(1)
+    await expect(page.get_by_test_id("room-count")).to_have_text("4 members")
+
+
+async def test_a_room_too_full_to_list_is_counted(chat: FakeChat, context: BrowserContext) -> None:
+    chat.unlisted = 1000
+    page = await enter(chat, context, "ada", "lobby")
+    await expect(page.get_by_test_id("room-count")).to_have_text("1003 members")
+    await expect(page.get_by_test_id("member")).to_have_count(3)
+    chat.tell("lobby", "chat.left", {"room": "lobby", "user": "one of the thousand", "time": chat.now})
+    await expect(page.get_by_test_id("room-count")).to_have_text("1002 members")
+
+
 async def test_a_new_room_is_empty_and_says_so(chat: FakeChat, context: BrowserContext) -> None:
     page = await enter(chat, context, "ada")
     await page.get_by_test_id("room-name-input").fill("new room")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from skyloom_chat.fit import ANSWER_BYTES_MAX, fit_joined, fit_messages
 from skyloom_chat.hub import CHAT_PROTOCOL, ChatHub
 from skyloom_chat.messages import (
     CreateRoom,
@@ -38,7 +39,8 @@ class ChatAgent(Agent):
 
     @request("chat.join")
     async def join(self, body: Join) -> Joined:
-        return await self._hub.join_room(body.room, self.user, self.client)
+        joined = await self._hub.join_room(body.room, self.user, self.client)
+        return fit_joined(joined, ANSWER_BYTES_MAX[self.client.encoding])
 
     @request("chat.leave")
     async def leave(self, body: Leave) -> Left:
@@ -52,7 +54,8 @@ class ChatAgent(Agent):
 
     @request("chat.history")
     async def history(self, body: HistoryQuery) -> Messages:
-        return await self._hub.read_history(body.room, body.before, body.limit)
+        page = await self._hub.read_history(body.room, body.before, body.limit)
+        return fit_messages(page, ANSWER_BYTES_MAX[self.client.encoding])
 
     @request("chat.rooms")
     async def rooms(self, body: RoomsQuery) -> Rooms:

@@ -25,7 +25,7 @@ from skyloom_chat.messages import (
     Said,
 )
 from skyloom_chat.messages import Room as RoomInfo
-from skyloom_chat.room import Member, Room
+from skyloom_chat.room import RECENT_MESSAGES_MAX, Member, Room
 from skyloom_gateway import ClientRef, fan_out
 
 if TYPE_CHECKING:
@@ -80,15 +80,20 @@ class ChatHub(Service):
     mailbox_messages_max = 10_000
 
     async def on_start(self) -> None:
+        self.register_protocol(*CHAT_PROTOCOL)
+        self.dispatch("chat", self._on_chat)
+        self.history = await self.open_history()
+        self.fork(self.history.run())
+        self.rooms = {name: Room(name) for name in await self.history.rooms()}
+        self._new_rooms: set[str] = set()
+        self._rooms_of: dict[Address, set[str]] = {}
+
+    async def open_history(self) -> History:
+        """Where messages are kept: the database that the node's settings name."""
         # Imported only here: it needs SQLAlchemy, and says so where that is missing.
         from skyloom_chat.history import History
 
-        self.register_protocol(*CHAT_PROTOCOL)
-        self.dispatch("chat", self._on_chat)
-        self.history: History = await History.open(self.getenv("database_url") or DEFAULT_DATABASE)
-        self.fork(self.history.run())
-        self.rooms = {name: Room(name) for name in await self.history.rooms()}
-        self._rooms_of: dict[Address, set[str]] = {}
+        return await History.open(self.getenv("database_url") or DEFAULT_DATABASE)
 
     async def on_stop(self) -> None:
         await self.history.close()
@@ -97,35 +102,36 @@ class ChatHub(Service):
 
     @rpc
     async def create_room(self, name: str) -> None:
-        """Make a room. Raises RoomExists, TooManyRooms."""
-        if name in self.rooms:
+        """Make a room; it is there once it is stored. Raises RoomExists, TooManyRooms, StorageFailed."""
+        if name in self.rooms or name in self._new_rooms:
             raise RoomExists(f"there is a room {name!r} already")
-        if len(self.rooms) >= ROOMS_MAX:
+        if len(self.rooms) + len(self._new_rooms) >= ROOMS_MAX:
             raise TooManyRooms(f"there are {ROOMS_MAX} rooms already")
-        self.rooms[name] = Room(name)  # before the wait, so that of two who ask at once one is told
+        self._new_rooms.add(name)
         try:
-            await self._stored(self.history.create_room(name))
-        except Failed:
-            del self.rooms[name]
-            raise
+            is_new = await self._stored(self.history.create_room(name))
+        finally:
+            self._new_rooms.discard(name)
+        self.rooms[name] = Room(name)
+        if not is_new:  # an earlier attempt stored it, and could not say so
+            raise RoomExists(f"there is a room {name!r} already")
 
     @rpc
     async def join_room(self, name: str, user: str, client: ClientRef) -> Joined:
-        """Let the calling agent's client in, and tell the others. Raises RoomNotFound, TooManyRooms."""
+        """Let the calling agent's client in, and tell the others.
+
+        Raises RoomNotFound, TooManyRooms, StorageFailed.
+        """
         agent = self.request.source
         room = self._room(name)
-        await self._load(room)
-        joined = self._rooms_of.setdefault(agent, set())
+        if not room.loaded:
+            room.load(await self._stored(self.history.last(name, RECENT_MESSAGES_MAX + 1)))
+        # No await from here on: the answer has what was sent round before, and the pushes what comes after.
         if agent not in room.members:
-            if len(joined) >= ROOMS_OF_A_CLIENT_MAX:
-                raise TooManyRooms(f"you are in {ROOMS_OF_A_CLIENT_MAX} rooms already: leave one first")
-            if not joined:
-                self.monitor(agent)
-            joined.add(name)
-            if not room.has(user):
-                fan_out(self, room.others(agent), ChatJoined(room=name, user=user, time=self.clock.time()))
-            room.members[agent] = Member(user, client)
-        return Joined(room=name, members=room.users, history=room.recent)
+            self._enter(agent, room, Member(user, client))
+        return Joined(
+            room=name, members=room.users, history=room.recent, member_count=room.user_count, more=room.has_older
+        )
 
     @rpc
     async def leave_room(self, name: str) -> None:
@@ -135,16 +141,18 @@ class ChatHub(Service):
     @rpc
     async def list_rooms(self) -> Rooms:
         """The rooms, the fullest first."""
-        infos = [RoomInfo(room=room.name, members=len(room.users)) for room in self.rooms.values()]
+        infos = [RoomInfo(room=room.name, members=room.user_count) for room in self.rooms.values()]
         infos.sort(key=lambda info: (-info.members, info.room))
         return Rooms(rooms=infos[:ROOMS_LISTED_MAX])
 
     @rpc
     async def read_history(self, name: str, before: int | None, limit: int) -> Messages:
-        """A page of a room's messages, oldest first. Raises RoomNotFound."""
+        """A page of a room's messages, oldest first. Raises RoomNotFound, StorageFailed."""
         self._room(name)
-        page = self.history.last(name, limit) if before is None else self.history.before(name, before, limit)
-        return Messages(messages=await self._stored(page))
+        one_more = limit + 1  # tells whether there are older ones
+        page = self.history.last(name, one_more) if before is None else self.history.before(name, before, one_more)
+        messages = await self._stored(page)
+        return Messages(messages=messages[-limit:], more=len(messages) > limit)
 
     async def on_down(self, address: Address, how: str) -> None:
         for name in list(self._rooms_of.get(address, ())):
@@ -156,15 +164,20 @@ class ChatHub(Service):
             raise RoomNotFound(f"there is no room {name!r}")
         return room
 
-    async def _load(self, room: Room) -> None:
-        """Bring a room's recent messages into memory; what is said meanwhile is merged by its id."""
-        if not room.loaded:
-            room.remember(await self._stored(self.history.last(room.name, 50)))
-            room.loaded = True
+    def _enter(self, agent: Address, room: Room, member: Member) -> None:
+        joined = self._rooms_of.get(agent)
+        if joined is None:
+            joined = self._rooms_of[agent] = set()
+            self.monitor(agent)
+        elif len(joined) >= ROOMS_OF_A_CLIENT_MAX:
+            raise TooManyRooms(f"you are in {ROOMS_OF_A_CLIENT_MAX} rooms already: leave one first")
+        joined.add(room.name)
+        if room.enter(agent, member):
+            fan_out(self, room.others(agent), ChatJoined(room=room.name, user=member.user, time=self.clock.time()))
 
     def _leave(self, agent: Address, name: str) -> None:
         room = self.rooms.get(name)
-        member = None if room is None else room.members.pop(agent, None)
+        member = None if room is None else room.members.get(agent)
         if room is None or member is None:
             return
         joined = self._rooms_of[agent]
@@ -172,7 +185,7 @@ class ChatHub(Service):
         if not joined:
             del self._rooms_of[agent]
             self.unmonitor(agent)
-        if not room.has(member.user):
+        if room.leave(agent):
             fan_out(self, room.others(agent), ChatLeft(room=name, user=member.user, time=self.clock.time()))
 
     # -- talk ------------------------------------------------------------------------------------------------

@@ -68,11 +68,17 @@ class Join(_Body):
 
 
 class Joined(_Body):
-    """Answer to chat.join: who is there, the joiner included, and the last 50 messages, oldest first."""
+    """Answer to chat.join: who is there, the joiner included, and the last 50 messages, oldest first.
+
+    Of more than the connection takes at once it has the latest members and the newest messages; `member_count` counts
+    all members, `more` says whether there are older messages.
+    """
 
     room: str
     members: list[str]
     history: list[Message]
+    member_count: int
+    more: bool
 
 
 class Leave(_Body):
@@ -108,9 +114,13 @@ class HistoryQuery(_Body):
 
 
 class Messages(_Body):
-    """Answer to chat.history, oldest first."""
+    """Answer to chat.history, oldest first; the newest ones when the connection does not take all at once.
+
+    `more` says whether there are messages older than these.
+    """
 
     messages: list[Message]
+    more: bool
 
 
 class RoomsQuery(_Body):

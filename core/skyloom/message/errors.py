@@ -8,6 +8,7 @@
     │   │   └── Expired      the deadline passed first (also a TimeoutError)
     │   └── Failed           the handler ran and raised; subclass it for errors of your own
     ├── NameTaken            another service holds that name (also a ValueError)
+    ├── NodeFailed           a supervisor that nobody supervises gave up, which ends its node
     ├── AnsweredTwice        a second answer to one request (also a RuntimeError)
     └── ValueRefused         this object cannot cross a service boundary (also a TypeError)
 
@@ -50,6 +51,10 @@ class SkyloomError(Exception):
 
 class NameTaken(SkyloomError, ValueError):
     """Another living service is registered under the name."""
+
+
+class NodeFailed(SkyloomError, RuntimeError):
+    """A node cannot go on: a supervisor at the root gave up or was killed. The text says why."""
 
 
 class AnsweredTwice(SkyloomError, RuntimeError):

@@ -107,7 +107,7 @@ def unpack(data: bytes) -> tuple[Any, ...]:
     """What `pack` packed. Raises ValueError when the bytes are not that."""
     try:
         value = _unpackb(data)
-    except Exception as error:  # the bytes choose what is built, and with it what may go wrong
+    except Exception as error:  # noqa: BLE001  # the bytes choose what is built, and with it what may go wrong
         raise ValueError(f"the payload does not unpack: {error}") from None
     if type(value) is not list:
         raise ValueError("the payload does not unpack: not a list of arguments")

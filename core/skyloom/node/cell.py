@@ -6,6 +6,8 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
+import structlog
+
 from skyloom.message.errors import CallError, Expired, Failed, NotExecuted
 from skyloom.message.message import NEVER, SESSION_MAX, Message
 from skyloom.message.protocol import BUILTIN, Protocol
@@ -28,8 +30,16 @@ CALL_TIMEOUT_SECONDS: Final = 5.0
 INLINE_DEPTH_MAX: Final = 24
 """Calls nested in one stack; a deeper one goes through the mailbox."""
 
+PRESSURE_SHARE: Final = 8
+"""A mailbox that is filled to one part in so many is logged for the first time, then at each doubling."""
+
+PRESSURE_MESSAGES_MIN: Final = 16
+"""Messages that may always wait without a word in the log, if the mailbox takes so many."""
+
 _new = object.__new__
 _LUA, _QUEUE, _ERROR = int(Ptype.LUA), int(Ptype.QUEUE), int(Ptype.ERROR)
+
+log = structlog.get_logger("skyloom.service")
 
 ANSWER: Final = -1
 """The type of an answer in a mailbox; no message from outside has it."""
@@ -51,6 +61,7 @@ class Cell:
         "address",
         "answers_queued",
         "bytes_max",
+        "children",
         "concurrency",
         "ending",
         "executor",
@@ -60,9 +71,12 @@ class Cell:
         "mailbox_bytes",
         "messages_max",
         "methods",
+        "names",
         "node",
         "open",
+        "owner",
         "pending",
+        "pressure",
         "protocols",
         "queued",
         "running",
@@ -70,7 +84,9 @@ class Cell:
         "service",
         "started",
         "tasks",
+        "unopened",
         "watching",
+        "watermark",
         "workers",
     )
 
@@ -86,6 +102,7 @@ class Cell:
         self.messages_max = type(service).mailbox_messages_max
         self.bytes_max = type(service).mailbox_bytes_max
         self.handlers: dict[int, Callable[..., Awaitable[object]]] | None = None
+        self.unopened: frozenset[int] = frozenset()
         self.started = False
         self.ending = False
         self.inline = False
@@ -99,6 +116,11 @@ class Cell:
         self.workers: set[Worker] | None = None
         self.tasks: set[asyncio.Task[Any]] | None = None
         self.watching: set[Address] | None = None
+        self.owner: Cell | None = None
+        self.children: dict[Address, Cell] | None = None
+        self.names: list[str] = []
+        self.watermark = min(max(PRESSURE_MESSAGES_MIN, self.messages_max // PRESSURE_SHARE), self.messages_max)
+        self.pressure = 0
         self._session = 0
 
     # -- sending ---------------------------------------------------------------------------------------------
@@ -126,7 +148,7 @@ class Cell:
             if session not in pending:
                 return session
 
-    def send(self, dest: Address, ptype: str | int, args: tuple[object, ...]) -> None:
+    def send(self, dest: Address | str, ptype: str | int, args: tuple[object, ...]) -> None:
         """Post a message that wants no answer."""
         protocol = self.protocols.get(ptype) or self.protocol(ptype)
         plain = protocol.pack is None and all_atoms(map(type, args))
@@ -139,6 +161,12 @@ class Cell:
             NEVER,
             None if outer is None else outer.trace,
         )
+        if isinstance(dest, str):
+            found = self.node.names.find(dest)
+            if found is None:
+                self.node.post_named(self, dest, message)
+                return
+            dest = found
         target = self.node.cells.get(dest)
         if target is not None:
             target.enqueue(message)
@@ -222,6 +250,10 @@ class Cell:
                 if pending.outcome is OPEN:  # cancelled: the callee goes on, its answer will be a late one
                     self.forget(message.session)
         return pending.result()
+
+    async def call_named(self, name: str, ptype: str | int, args: tuple[object, ...], timeout: float | None) -> Any:
+        """`call` to the service that has the name now."""
+        return await self.call(await self.node.find(name, 0), ptype, args, timeout)
 
     def ask(
         self,
@@ -327,9 +359,16 @@ class Cell:
         if mailbox is None:
             mailbox = self.mailbox = deque()
         message.weight = weight = weigh(message.payload)
-        full = len(mailbox) - self.answers_queued >= self.messages_max or self.mailbox_bytes + weight > self.bytes_max
-        if full and (message.ptype != _ERROR or message.session):  # the word of a service's end is not lost
-            text = f"the mailbox of {type(self.service).__name__} is full: {len(mailbox)} messages, {self.mailbox_bytes} bytes"
+        high = len(mailbox) - self.answers_queued >= self.watermark or self.mailbox_bytes + weight > self.bytes_max
+        if (
+            high
+            and self._full(len(mailbox) - self.answers_queued, weight)
+            and (
+                message.ptype != _ERROR or message.session  # the word of a service's end is not lost
+            )
+        ):
+            who = type(self.service).__name__
+            text = f"the mailbox of {who} is full: {len(mailbox)} messages, {self.mailbox_bytes} bytes"
             node.refuse(message, self.address, NotExecuted(text, code="skyloom.overloaded", kind="resource_exhausted"))
             return
         mailbox.append(message)
@@ -338,6 +377,15 @@ class Cell:
         if not self.queued and self.started and self.running < self.concurrency:
             self.queued = True
             node.run_queue.add(self)
+
+    def _full(self, waiting: int, weight: int) -> bool:
+        """Whether there is no room for a message of that weight. Logs each doubling of what waits, once ever."""
+        if waiting >= self.watermark > self.pressure:
+            self.pressure = self.watermark
+            self.watermark = min(2 * self.watermark, self.messages_max)
+            self.node.counters["mailbox_pressure"] += 1
+            log.warning("a mailbox fills up", service=self.service.title, waiting=waiting, limit=self.messages_max)
+        return waiting >= self.messages_max or self.mailbox_bytes + weight > self.bytes_max
 
     def wake(self) -> None:
         """Let handlers start (again), after the service started or a half-run handler ended."""
@@ -397,8 +445,8 @@ class Cell:
             return self._begin_rpc(message)
         if ptype == _QUEUE:
             return self._run_queued(self._begin_rpc(message))
-        if ptype == _ERROR and not message.session:
-            return self.service.on_down(message.source, str(self._unpack(message)[0]))
+        if ptype == _ERROR and not message.session and self.service._watches is not None:
+            return self.service._watches.down(message.source, str(self._unpack(message)[0]))
         name = self.protocols[ptype].name if ptype in self.protocols else str(ptype)
         raise NotBegun(
             f"{type(self.service).__name__} has no handler for {name!r} messages",
@@ -444,7 +492,7 @@ class Cell:
             handler.close()  # it has not begun when the wait for the section was cancelled
 
     def _run_raw(self, handler: Callable[..., Awaitable[object]], message: Message) -> Coroutine[Any, Any, object]:
-        return _run_raw(handler, message, self._unpack(message))
+        return _run_raw(handler, message, () if message.ptype in self.unopened else self._unpack(message))
 
     # -- answers going out -----------------------------------------------------------------------------------
 

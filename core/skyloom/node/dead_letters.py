@@ -1,7 +1,12 @@
-"""Messages that reached nobody: counted, and the last ones kept for inspection."""
+"""Messages that came to a bad end: counted, and the last ones kept for inspection.
+
+They reached nobody, or they are poison: their handler raised what is no answer, or crashed its service. Nothing here
+is delivered again.
+"""
 
 from __future__ import annotations
 
+import traceback
 from collections import Counter, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -15,12 +20,19 @@ if TYPE_CHECKING:
 DEAD_LETTERS_MAX: Final = 256
 """How many are kept."""
 
+TRACEBACK_CHARS_MAX: Final = 4096
+"""How much of a traceback is kept with a dead letter: its end, which says where and what."""
+
+_TRACEBACK_FRAMES: Final = 20
 _PREVIEW_BYTES: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One message that was not delivered: when (wall seconds), to whom, why, and how its payload begins."""
+    """One message that came to a bad end: when (wall seconds), to whom, why, and how its payload begins.
+
+    `traceback` is that of the handler that it was poison to, and empty for one that was not delivered.
+    """
 
     time: float
     destination: Address
@@ -29,6 +41,7 @@ class DeadLetter:
     session: int
     reason: str
     preview: str
+    traceback: str = ""
 
 
 class DeadLetters:
@@ -38,8 +51,8 @@ class DeadLetters:
         self._ring: deque[DeadLetter] = deque(maxlen=DEAD_LETTERS_MAX)
         self.by_reason: Counter[str] = Counter()
 
-    def add(self, time: float, destination: Address, message: Message, reason: str) -> None:
-        """Keep a message that was not delivered; `time` in wall seconds."""
+    def add(self, time: float, destination: Address, message: Message, reason: str, trace: str = "") -> None:
+        """Keep a message; `time` in wall seconds, `trace` what `traceback_text` made of a handler's error."""
         self.by_reason[reason] += 1
         self._ring.append(
             DeadLetter(
@@ -50,6 +63,7 @@ class DeadLetters:
                 message.session,
                 reason,
                 _preview(message.payload),
+                trace,
             )
         )
 
@@ -62,6 +76,11 @@ class DeadLetters:
 
     def __iter__(self) -> Iterator[DeadLetter]:
         return iter(self._ring)
+
+
+def traceback_text(error: BaseException) -> str:
+    """The end of an error's traceback, at most `TRACEBACK_CHARS_MAX` characters."""
+    return "".join(traceback.format_exception(error, limit=-_TRACEBACK_FRAMES))[-TRACEBACK_CHARS_MAX:]
 
 
 def _preview(payload: bytes | tuple[object, ...]) -> str:

@@ -18,6 +18,7 @@ from skyloom.message.errors import (
 from skyloom.message.value import ATOMS, copied
 from skyloom.node.cell import NotBegun
 from skyloom.node.current_task import swap_current_task
+from skyloom.node.dead_letters import traceback_text
 from skyloom.node.pending import OPEN, Pending
 from skyloom.node.worker import IDLE, WORKERS_IDLE_MAX, Worker
 
@@ -186,9 +187,11 @@ class Executor:
                 error = refused
         if isinstance(error, asyncio.CancelledError):
             if cell.address not in self._node.cells:
-                return Unknown(f"{cell.service.title} was killed while it handled the call")
+                return Unknown(f"{cell.service.title} ended while it handled the call")
             return Failed("the handler was cancelled", code="skyloom.cancelled", kind="aborted")
         log.error("handler failed", service=cell.service.title, ptype=message.ptype, exc_info=error)
+        node, trace = self._node, traceback_text(error)
+        node.dead_letters.add(node.clock.time(), cell.address, message, "skyloom.internal", trace)
         if isinstance(error, CallError):
             return Failed(error.message, code=error.code, kind=error.kind, details=dict(error.details))
         return Failed(f"{type(error).__name__}: {error}", code="skyloom.internal")

@@ -177,9 +177,9 @@ class Harbor:
             for session in waiting:
                 cell.answer(session, Unknown(f"node {peer!r} was lost during the call", code="skyloom.peer_lost"))
         for target, watchers in list(node.monitors.items()):
-            for watcher in [watcher for watcher in watchers if watcher.node == peer]:
+            for watcher in sorted(watcher for watcher in watchers if watcher.node == peer):
                 node.unmonitor(watcher, target, tell=False)
         for target in [target for target in node.monitors if target.node == peer]:
-            for watcher in node.monitors.pop(target):
+            for watcher in sorted(node.monitors.pop(target)):
                 if watcher.node == node.name:
                     node.post(watcher, Message(int(Ptype.ERROR), target, 0, ("its node was lost",)))

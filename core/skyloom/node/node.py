@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections import Counter
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 import structlog
 
@@ -16,6 +16,7 @@ from skyloom.message.errors import (
     CallError,
     Failed,
     NameTaken,
+    NodeFailed,
     NotExecuted,
     Unknown,
     UnknownName,
@@ -25,13 +26,14 @@ from skyloom.message.message import Message
 from skyloom.message.ptype import Ptype
 from skyloom.node.cell import ANSWER, Cell
 from skyloom.node.clock import Clock, LoopClock, LoopSpawner, Spawner
-from skyloom.node.dead_letters import DeadLetters
+from skyloom.node.dead_letters import DeadLetters, traceback_text
 from skyloom.node.executor import Executor
 from skyloom.node.harbor import Harbor
 from skyloom.node.loop_watch import LoopWatch
 from skyloom.node.names import Names
 from skyloom.node.run_queue import RunQueue
 from skyloom.node.worker import CURRENT
+from skyloom.service.crash import Crash
 from skyloom.service.service import Service
 
 if TYPE_CHECKING:
@@ -40,11 +42,11 @@ if TYPE_CHECKING:
 
     from skyloom.cluster.transport import Transport
 
-START_SECONDS: Final = 30.0
-"""How long `on_start` may take."""
-
 STOP_SECONDS: Final = 5.0
-"""How long `on_stop`, and the handler that called `exit`, may take."""
+"""How long the handler that called `exit` may take."""
+
+EXITED: Final = "exited"
+"""How a service ended that ended by itself, as `on_down` is told; every other end is a crash to its supervisor."""
 
 QUERY_SECONDS: Final = 0.05
 """How often a query that waits looks the name up on other nodes."""
@@ -70,6 +72,9 @@ class Node:
     read by `getenv`.
     """
 
+    executor_type: ClassVar[type[Executor]] = Executor
+    """Runs the handlers; a simulation has its own."""
+
     def __init__(
         self,
         name: str = "node-1",
@@ -88,9 +93,10 @@ class Node:
         self.names = Names()
         self.dead_letters = DeadLetters()
         self.counters: Counter[str] = Counter()
+        self.shared: dict[type[Any], Any] = {}  # what a pattern keeps for all services of this node, by its class
         self.cells: dict[Address, Cell] = {}
         self.run_queue = RunQueue(self)
-        self.executor = Executor(self)
+        self.executor = self.executor_type(self)
         self.monitors: dict[Address, set[Address]] = {}
         self.harbor = Harbor(self, transport)
         self._clock, self._spawner, self._watch_loop = clock, spawner, watch_loop
@@ -100,6 +106,11 @@ class Node:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._watch: LoopWatch | None = None
         self._root: Service | None = None
+        self.failure: str | None = None
+        """Why this node cannot go on, once that is so."""
+        self._failed = asyncio.Event()
+        self._main: asyncio.Task[Any] | None = None
+        self._interrupted = False
 
     # -- life ------------------------------------------------------------------------------------------------
 
@@ -121,9 +132,12 @@ class Node:
         self._watch.start()
 
     async def stop(self) -> None:
-        """Stop every service, the youngest first, each with `STOP_SECONDS` for its `on_stop`; then the runtime."""
+        """Stop every service, the youngest first, each with its `stop_seconds`; then the runtime.
+
+        Those that have a supervisor are stopped by it, in its order.
+        """
         for cell in reversed(list(self.cells.values())):
-            if cell.address in self.cells and cell.service is not self._root:
+            if cell.address in self.cells and cell.service is not self._root and cell.owner is None:
                 self.exit(cell, None)
                 if cell.address in self._ending:
                     await asyncio.wait([self._ending[cell.address]])
@@ -132,8 +146,7 @@ class Node:
             self._watch.stop()
         if self._root is not None:
             self.bury(self._root._cell, "ended with its node")
-        tasks = {worker.task for worker in self.executor.workers} | self._tasks
-        tasks.discard(asyncio.current_task())  # type: ignore[arg-type]  # None is not in it
+        tasks = [worker.task for worker in self.executor.workers] + list(self._tasks)
         for task in tasks:
             task.cancel()
         if tasks:
@@ -143,12 +156,42 @@ class Node:
 
     async def __aenter__(self) -> Node:
         await self.start()
+        self._main = asyncio.current_task()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        main, self._main = self._main, None
         await self.stop()
+        if self.failure is None:
+            return
+        # As in asyncio.timeout: only the cancellation that is ours is taken back.
+        ours = self._interrupted and main is not None and main.uncancel() == 0
+        if error is None or isinstance(error, Exception) or (ours and isinstance(error, asyncio.CancelledError)):
+            raise NodeFailed(self.failure) from error
+
+    def fail(self, reason: str) -> None:
+        """Say that this node cannot go on: a supervisor at the root does when it gives up.
+
+        The body of ``async with Node(...)`` is cancelled, and the statement raises NodeFailed, which ends a program
+        with a non-zero status and `reason` in its last line. Whoever called `start` awaits `failed`.
+        """
+        if self.failure is None:
+            self.failure = f"node {self.name} cannot go on: {reason}"
+            log.critical("node failed", node=self.name, reason=reason)
+            self._failed.set()
+            self.loop.call_soon(self._interrupt)  # later, so that it finds the body where it waits
+
+    def _interrupt(self) -> None:
+        if self._main is not None:
+            self._interrupted = True
+            self._main.cancel()
+
+    async def failed(self) -> str:
+        """Wait until this node cannot go on, and say why."""
+        await self._failed.wait()
+        return str(self.failure)
 
     @property
     def root(self) -> Service:
@@ -157,11 +200,11 @@ class Node:
             raise RuntimeError(f"node {self.name} is not started: use `async with Node(...)` or await start()")
         return self._root
 
-    async def call(self, dest: Address, ptype: str | int, *args: object, timeout: float | None = None) -> Any:
+    async def call(self, dest: Address | str, ptype: str | int, *args: object, timeout: float | None = None) -> Any:
         """`Service.call`, from outside any service."""
         return await self.root.call(dest, ptype, *args, timeout=timeout)
 
-    def send(self, dest: Address, ptype: str | int, *args: object) -> None:
+    def send(self, dest: Address | str, ptype: str | int, *args: object) -> None:
         """`Service.send`, from outside any service."""
         self.root.send(dest, ptype, *args)
 
@@ -210,16 +253,20 @@ class Node:
         address = Address(self.name, self._last_handle)
         service = cls.__new__(cls)
         # Before __init__, so that a user's __init__ need not call ours and may already send.
-        cell = service._cell = Cell(self, address, service)
+        cell = service._cell = self.make_cell(address, service)
         service.__init__(*args, **kwargs)  # type: ignore[misc]  # the class is the user's, so are the arguments
         self.cells[address] = cell
         return service
+
+    def make_cell(self, address: Address, service: Service) -> Cell:
+        """The cell of a new service. Those who watch over its messages give it one of their own."""
+        return Cell(self, address, service)
 
     async def spawn(self, cls: type[Service], *args: object, **kwargs: object) -> Address:
         """Start a service: make it, run its `on_start`, register its class's `name` if it has one.
 
         The arguments go to the class as they are; they do not cross a boundary. Raises NameTaken, or Failed with
-        code ``skyloom.start_failed`` when `on_start` raises or takes longer than `START_SECONDS`.
+        code ``skyloom.start_failed`` when `on_start` raises or takes longer than its `start_seconds`.
         """
         if cls.name is not None and self.names.find(cls.name) is not None:
             self.names.register(cls.name, Address(self.name, 0))  # raises NameTaken, and says by whom
@@ -239,7 +286,7 @@ class Node:
 
     async def _run_on_start(self, cell: Cell) -> None:
         async def run() -> None:
-            async with asyncio.timeout(START_SECONDS):
+            async with asyncio.timeout(cell.service.start_seconds):
                 await cell.service.on_start()
 
         title = cell.service.title
@@ -284,8 +331,47 @@ class Node:
             return True
         return address.node != self.name and self.harbor.kill(address)
 
-    def exit(self, cell: Cell, keep: Message | None) -> None:
-        """Have a service end: refuse what waits, fail what runs but for `keep`, await that, `on_stop`, bury it."""
+    def crash_service(self, cell: Cell, error: BaseException, poison: Message | None) -> None:
+        """End a service at once, for its own fault; see `Service.crash`. `poison` is the message that did it."""
+        if self.cells.get(cell.address) is not cell:
+            return
+        log.error("service crashed", service=cell.service.title, reason=str(error), exc_info=error)
+        if poison is not None:
+            self.dead_letters.add(self.clock.time(), cell.address, poison, "skyloom.crashed", traceback_text(error))
+        text = str(error) if isinstance(error, Crash) else f"{type(error).__name__}: {error}"
+        self.bury(cell, f"crashed: {text}")
+
+    def adopt(self, owner: Cell, child: Address) -> Cell:
+        """Have a service end when `owner`, its supervisor, does. Raises NotExecuted when it has ended already."""
+        cell = self.cells.get(child)
+        if cell is None:
+            raise NotExecuted(f"no service at {child}", code="skyloom.no_service")
+        if owner.children is None:
+            owner.children = {}
+        owner.children[child] = cell
+        cell.owner = owner
+        return cell
+
+    async def shut(self, address: Address, seconds: float | None) -> bool:
+        """Have a service of this node exit, and kill it after so many seconds. True when it ended by itself."""
+        cell = self.cells.get(address)
+        if cell is None:
+            return True
+        self.exit(cell, None, seconds)
+        ending = self._ending[address]
+        await asyncio.wait([ending], timeout=seconds)
+        if address not in self.cells:
+            return True
+        log.error("service did not stop in time and was killed", service=cell.service.title, seconds=seconds)
+        self.bury(cell, "did not stop in time")
+        ending.cancel()
+        return False
+
+    def exit(self, cell: Cell, keep: Message | None, seconds: float | None = None) -> None:
+        """Have a service end: refuse what waits, fail what runs but for `keep`, await that, `on_stop`, bury it.
+
+        `on_stop` may take so many seconds, or else the service's own `stop_seconds`.
+        """
         if cell.ending:
             return
         started = cell.started
@@ -296,11 +382,15 @@ class Node:
         self.executor.leaving.update(leaving)
         self._refuse_mailbox(cell)
         self._fail_open(cell, "exited", keep if keep in leaving else None)
-        ending = self.run_task(self.root._cell, self._end(cell, leaving, started), f"{cell.service.title} exit")
+        ending = self.run_task(
+            self.root._cell, self._end(cell, leaving, started, seconds), f"{cell.service.title} exit"
+        )
         self._ending[cell.address] = ending
         ending.add_done_callback(lambda _: self._ending.pop(cell.address))
 
-    async def _end(self, cell: Cell, leaving: dict[Message, asyncio.Future[None]], started: bool) -> None:
+    async def _end(
+        self, cell: Cell, leaving: dict[Message, asyncio.Future[None]], started: bool, seconds: float | None
+    ) -> None:
         title = cell.service.title
         try:
             if leaving:
@@ -308,36 +398,44 @@ class Node:
                 if stuck:
                     log.error("service has handlers that do not end", service=title, handlers=len(stuck))
             if started:
-                async with asyncio.timeout(STOP_SECONDS):
+                async with asyncio.timeout(cell.service.stop_seconds if seconds is None else seconds):
                     await cell.service.on_stop()
         except Exception as error:
             log.error("service did not stop cleanly", service=title, exc_info=error)
         finally:
             for message in leaving:
                 self.executor.leaving.pop(message, None)
-            self.bury(cell, "exited")
+            self.bury(cell, EXITED)
 
     def bury(self, cell: Cell, how: str) -> None:
         """Take a service out of the world: nobody can reach it, and everybody who waits for it is told."""
         if self.cells.pop(cell.address, None) is None:
             return
+        is_root = cell.started and cell.children is not None and cell.owner is None
         cell.ending, cell.inline, cell.started = True, False, False
         self._refuse_mailbox(cell)
         self._fail_open(cell, how, None)
+        for child in reversed(list((cell.children or {}).values())):
+            self.bury(child, "ended with its supervisor")
+        if cell.owner is not None and cell.owner.children is not None:
+            cell.owner.children.pop(cell.address, None)
         for task in list(cell.tasks or ()):
             task.cancel()
         waiting, cell.pending = cell.pending, None
         for pending in (waiting or {}).values():
             # Most who wait were just cancelled; tasks that the service does not own were not.
             pending.settle(Unknown(f"{cell.service.title} {how} while it waited for an answer"))
-        self.harbor.withdraw(self.names.forget(cell.address), cell.address)
-        for target in list(cell.watching or ()):
+        cell.names = self.names.forget(cell.address)
+        self.harbor.withdraw(cell.names, cell.address)
+        for target in sorted(cell.watching or ()):
             self.unmonitor(cell.address, target)
         for watcher in sorted(self.monitors.pop(cell.address, ())):  # sorted, for a set's order does not repeat
             watching = self.cells.get(watcher)
             if watching is not None and watching.watching is not None:
                 watching.watching.discard(cell.address)
             self.post(watcher, Message(int(Ptype.ERROR), cell.address, 0, (how,)))
+        if is_root and how != EXITED:
+            self.fail(f"{cell.service.title} {how}")
 
     def _refuse_mailbox(self, cell: Cell) -> None:
         mailbox, cell.mailbox, cell.mailbox_bytes = cell.mailbox, None, 0
@@ -401,6 +499,19 @@ class Node:
         else:
             self.harbor.post(dest, message)
 
+    def post_named(self, cell: Cell, name: str, message: Message) -> None:
+        """Bring a message to the service that has a name on another node, which takes asking."""
+
+        async def post() -> None:
+            try:
+                dest = await self.find(name, 0)
+            except UnknownName as error:
+                self.refuse(message, Address(self.name, 0), error)
+            else:
+                self.post(dest, message)
+
+        self.run_task(cell, post(), f"{cell.service.title} send to {name}")
+
     def refuse(self, message: Message, dest: Address, error: CallError) -> None:
         """A message was not delivered: its caller learns it; what has no caller becomes a dead letter."""
         if message.ptype == ANSWER:
@@ -419,6 +530,13 @@ class Node:
             self.harbor.answer(message, outcome)
         else:
             self.counters["late_answers"] += 1
+
+    def passed_on(self, request: Message, dest: Address) -> None:
+        """A request was forwarded: if its caller lives here, the loss of `dest`'s node is what fails it from now on."""
+        source = self.cells.get(request.source)
+        pending = None if source is None or source.pending is None else source.pending.get(request.session)
+        if pending is not None:
+            pending.destination = dest
 
     def answer_session(self, dest: Address, session: int, ptype: int, payload: bytes | tuple[object, ...]) -> None:
         """Bring an answer that was made by hand to the session of `dest` that waits for it."""

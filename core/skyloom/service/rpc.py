@@ -50,7 +50,7 @@ class Proxy:
 
     __slots__ = ("_address", "_caller", "_cls", "_timeout")
 
-    def __init__(self, cls: type[Service], caller: Service, address: Address, timeout: float | None) -> None:
+    def __init__(self, cls: type[Service], caller: Service, address: Address | str, timeout: float | None) -> None:
         self._cls, self._caller, self._address, self._timeout = cls, caller, address, timeout
 
     def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:

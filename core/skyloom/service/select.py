@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from skyloom.message.errors import CallError, Expired
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import AsyncIterator, Coroutine, Mapping
 
     from skyloom.service.service import Service
@@ -43,25 +44,55 @@ async def select(
         for call in calls.values():
             call.close()
         raise ValueError(f"select: {len(calls)} calls, at most {SELECT_CALLS_MAX}")
-    tasks = {service.fork(_answer(call), inherit=True): key for key, call in calls.items()}
-    clock = service.node.clock
-    deadline = None if timeout is None else clock.now() + timeout
-    waiting = set(tasks)
+    arrivals = _Arrivals(service)
+    waiting = {service.fork(_answer(call), inherit=True): key for key, call in calls.items()}
+    for task in waiting:
+        task.add_done_callback(arrivals.add)
+    timer = None if timeout is None else service.clock.call_at(service.clock.now() + timeout, arrivals.close)
     try:
         while waiting:
-            left = None if deadline is None else max(0.0, deadline - clock.now())
-            done, waiting = await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-            if not done:
+            ended = await arrivals.next()
+            if ended is None:
                 break
-            # One turn may bring several; `tasks` keeps them in the order of the calls.
-            for task in [task for task in tasks if task in done]:
-                value, error = task.result()
-                yield Answer(tasks[task], value, error)
-        for task in [task for task in tasks if task in waiting]:
-            yield Answer(tasks[task], None, Expired("no answer within the select's timeout"))
+            key = waiting.pop(ended)
+            value, error = ended.result()
+            yield Answer(key, value, error)
+        for key in waiting.values():
+            yield Answer(key, None, Expired("no answer within the select's timeout"))
     finally:
+        if timer is not None:
+            timer.cancel()
         for task in waiting:
             task.cancel()
+
+
+class _Arrivals:
+    """The tasks that have ended, in that order. Waiting for the next costs the same however many there are."""
+
+    def __init__(self, service: Service) -> None:
+        self._loop = service.node.loop
+        self._ended: deque[asyncio.Task[Any]] = deque()
+        self._closed = False
+        self._wake: asyncio.Future[None] | None = None
+
+    def add(self, task: asyncio.Task[Any]) -> None:
+        self._ended.append(task)
+        self._notify()
+
+    def close(self) -> None:
+        self._closed = True
+        self._notify()
+
+    def _notify(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    async def next(self) -> asyncio.Task[Any] | None:
+        """The next task that has ended; None when there is none and the time is over."""
+        while not self._ended and not self._closed:
+            self._wake = self._loop.create_future()
+            await self._wake
+        return self._ended.popleft() if self._ended else None
 
 
 async def _answer(call: Coroutine[Any, Any, T]) -> tuple[T | None, CallError | None]:

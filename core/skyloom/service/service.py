@@ -25,23 +25,25 @@ deadline; what crosses between services is a copy. A service is tested by spawni
 
 from __future__ import annotations
 
+import asyncio
 import inspect
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TypeVar, cast
 
 from skyloom.message.errors import AnsweredTwice
-from skyloom.message.message import Message
+from skyloom.message.message import NEVER, Message
 from skyloom.message.protocol import Protocol
 from skyloom.message.ptype import Ptype
 from skyloom.node.worker import CURRENT
+from skyloom.service.crash import Crash
 from skyloom.service.response import Response
 from skyloom.service.rpc import Proxy, rpc_methods
 from skyloom.service.section import Section
 from skyloom.service.select import Answer, select
 from skyloom.service.signals import Signals
 from skyloom.service.timer import Timer
+from skyloom.service.watches import Watches
 
 if TYPE_CHECKING:
-    import asyncio
     import random
     from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Hashable, Mapping
     from typing import Self
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
     from skyloom.node.node import Node
 
 K = TypeVar("K")
+P = TypeVar("P")
 T = TypeVar("T")
 
 
@@ -73,11 +76,19 @@ class Service:
     mailbox_bytes_max: ClassVar[int] = 4 * 1024 * 1024
     """Bytes of payload that may wait."""
 
+    start_seconds: ClassVar[float | None] = 30.0
+    """How long `on_start` may take; None for as long as it likes."""
+
+    stop_seconds: ClassVar[float | None] = 5.0
+    """How long `on_stop` may take, unless a supervisor says otherwise; None for as long as it likes."""
+
     rpc_methods: ClassVar[dict[str, Callable[..., Coroutine[Any, Any, Any]]]] = {}
 
     _cell: Cell
     _signals: Signals | None = None
     _queue_section: Section | None = None
+    _watches: Watches | None = None
+    _parts: dict[object, Any] | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -129,6 +140,12 @@ class Service:
             raise RuntimeError("no message is being handled here: fork, timers and on_start have no request")
         return message
 
+    @property
+    def deadline(self) -> float:
+        """When the request being handled must be answered, in seconds of `clock`; inf where there is no request."""
+        message = CURRENT.get()
+        return NEVER if message is None else message.deadline
+
     def getenv(self, key: str) -> str | None:
         """A setting of the node (skynet.getenv)."""
         return self._cell.node.env.get(key)
@@ -136,20 +153,26 @@ class Service:
     # -- sending ---------------------------------------------------------------------------------------------
 
     def call(
-        self, dest: Address, ptype: str | int, *args: object, timeout: float | None = None
+        self, dest: Address | str, ptype: str | int, *args: object, timeout: float | None = None
     ) -> Coroutine[Any, Any, Any]:
         """Send a request and wait for its answer.
 
+        `dest` is an address, or a name: that is looked up anew at each call, so that it finds the service that a
+        supervisor has started in the place of one that crashed. Nothing is sent a second time.
         `ptype` names a protocol ("lua" for rpc methods: the method's name, then its arguments); `timeout` is in
         seconds, 5 unless told, and never more than what remains of the request being handled. Raises NotExecuted
         (surely did not start), Unknown (may have run), Expired (deadline), Failed (ran and raised), ValueRefused
-        (an argument cannot cross), LookupError (no such protocol).
+        (an argument cannot cross), LookupError (no such protocol); UnknownName is a NotExecuted.
         """
+        if isinstance(dest, str):
+            return self._cell.call_named(dest, ptype, args, timeout)
         return self._cell.call(dest, ptype, args, timeout)
 
-    def send(self, dest: Address, ptype: str | int, *args: object) -> None:
+    def send(self, dest: Address | str, ptype: str | int, *args: object) -> None:
         """Send a message that wants no answer. It may be lost; then it is in the node's dead letters.
 
+        `dest` is an address or a name, as in `call`. A name of another node takes asking for, so that messages sent
+        to it later, by address, may overtake.
         Raises ValueRefused and LookupError as `call`.
         """
         self._cell.send(dest, ptype, args)
@@ -164,8 +187,8 @@ class Service:
     ) -> None:
         """Send a message in another's name, its payload packed already (skynet.redirect).
 
-        The answer goes straight to `source`. A "response" or "error" with a session is an answer to `dest`. Redirecting the request being handled passes on its deadline, and the
-        duty to answer.
+        The answer goes straight to `source`. Redirecting the request being handled passes on its deadline, and the
+        duty to answer. A "response" or "error" with a session is an answer to that session of `dest`.
         """
         ptype = self._cell.protocol(ptype).id
         if session and ptype in (Ptype.RESPONSE, Ptype.ERROR):
@@ -176,9 +199,10 @@ class Service:
             if current.taken:
                 raise AnsweredTwice("this request was answered, or passed on, before")
             self._cell.take(current)
+            self.node.passed_on(current, dest)
             message = Message(ptype, source, session, payload, current.deadline, current.trace)
         else:
-            message = Message(ptype, source, session, payload)
+            message = Message(ptype, source, session, payload, trace=None if current is None else current.trace)
         self.node.post(dest, message)
 
     def forward(self, dest: Address) -> None:
@@ -226,26 +250,42 @@ class Service:
         protocols[name] = protocols[id] = Protocol(name, id, pack, unpack)
         self._cell.protocols = protocols
 
-    def dispatch(self, ptype: str | int, handler: Callable[..., Awaitable[object]]) -> None:
+    def dispatch(self, ptype: str | int, handler: Callable[..., Awaitable[object]], *, unpack: bool = True) -> None:
         """Handle a message type by hand: ``await handler(session, source, *arguments)`` (skynet.dispatch).
 
         Returning something is answering; so is `ret`. A handler of a call that ends without an answer, a `response`
-        or a `forward` fails its caller. For "lua" this replaces the rpc methods.
+        or a `forward` fails its caller. For "lua" this replaces the rpc methods. With ``unpack=False`` the payload
+        stays as it came, in ``self.request.payload``, and the handler gets session and source only: for relays.
         """
         if not inspect.iscoroutinefunction(handler):
             raise TypeError(f"dispatch {ptype!r}: the handler must be `async def`")
         cell = self._cell
-        cell.handlers = {**(cell.handlers or {}), cell.protocol(ptype).id: handler}
+        id = cell.protocol(ptype).id
+        cell.handlers = {**(cell.handlers or {}), id: handler}
+        cell.unopened = cell.unopened - {id} if unpack else cell.unopened | {id}
 
     # -- time and tasks --------------------------------------------------------------------------------------
 
-    def fork(self, coroutine: Coroutine[Any, Any, T], *, inherit: bool = False) -> asyncio.Task[T]:
+    def fork(
+        self, coroutine: Coroutine[Any, Any, T], *, inherit: bool = False, critical: bool = False
+    ) -> asyncio.Task[T]:
         """Run a coroutine beside the handler, as part of this service: it ends with the service at the latest.
 
         An exception in it is logged, and raised by awaiting the task. With `inherit` it belongs to the request
-        being handled and shares its deadline; else it has no request.
+        being handled and shares its deadline; else it has no request. With `critical` an exception crashes the
+        service, for what it cannot do without: its writer, its tick.
         """
-        return self._cell.node.run_task(self._cell, coroutine, f"{self.title} fork", CURRENT.get() if inherit else None)
+        cell, request = self._cell, CURRENT.get() if inherit else None
+        task = cell.node.run_task(cell, coroutine, f"{self.title} fork", request)
+        if critical:
+
+            def ended(task: asyncio.Task[T]) -> None:
+                error = None if task.cancelled() else task.exception()
+                if error is not None:
+                    cell.node.crash_service(cell, error, request)
+
+            task.add_done_callback(ended)
+        return task
 
     async def sleep(self, seconds: float) -> None:
         """Let others run for so many seconds."""
@@ -310,21 +350,50 @@ class Service:
         """End this service once the handler that says so has ended and answered; all others fail at once."""
         self.node.exit(self._cell, CURRENT.get())
 
+    def crash(self, reason: str | BaseException) -> NoReturn:
+        """End this service at once because its state cannot be trusted any more; its supervisor starts a new one.
+
+        A handler that raises fails its own call and nothing else; say `crash` where that is not enough, for example
+        in `on_down` when one cannot live without the other. No `on_stop`; the message being handled and those in
+        the mailbox are not delivered again, and the former is in the node's dead letters with the traceback. Does
+        not return: what runs is cancelled, and callers get Unknown.
+        """
+        error = Crash(reason) if isinstance(reason, str) else reason
+        try:
+            raise error  # so that it has a traceback of here
+        except BaseException as raised:  # noqa: BLE001  # it is logged there
+            self.node.crash_service(self._cell, raised, CURRENT.get())
+        raise asyncio.CancelledError(f"{self.title} crashed")
+
     def kill(self, address: Address) -> bool:
         """End another service at once; see `Node.kill`."""
         return self.node.kill(address)
 
-    def monitor(self, address: Address) -> None:
-        """Have `on_down` called when that service ends; at once if it is not alive."""
-        self.node.monitor(self.address, address)
+    def monitor(self, address: Address, callback: Callable[[Address, str], Awaitable[None]] | None = None) -> None:
+        """Have `on_down`, or the callback in its place, called when that service ends; at once if it is not alive."""
+        if self._watches is None:
+            self._watches = Watches(self)
+        self._watches.add(address, callback or self.on_down)
 
-    def unmonitor(self, address: Address) -> None:
-        """Take back `monitor`."""
-        self.node.unmonitor(self.address, address)
+    def unmonitor(self, address: Address, callback: Callable[[Address, str], Awaitable[None]] | None = None) -> None:
+        """Take back `monitor` with the same arguments."""
+        if self._watches is not None:
+            self._watches.remove(address, callback or self.on_down)
+
+    def part(self, cls: Callable[[Self], P]) -> P:
+        """This service's one ``cls(service)``, made on first use: where a pattern keeps its state for a service."""
+        if self._parts is None:
+            self._parts = {}
+        if cls not in self._parts:
+            self._parts[cls] = cls(self)
+        found: P = self._parts[cls]
+        return found
 
     @classmethod
-    def at(cls, caller: Service, address: Address, *, timeout: float | None = None) -> Self:
+    def at(cls, caller: Service, address: Address | str, *, timeout: float | None = None) -> Self:
         """This class's rpc methods, called in the name of `caller` on the service at `address`, with their types.
+
+        `address` may be a name, as in `call`: ``ChatHub.at(self, "CHAT_HUB")`` outlives the hub's crashes.
 
         What comes back is a `Proxy`; it has the rpc methods and nothing else.
         """

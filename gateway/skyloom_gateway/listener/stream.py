@@ -265,7 +265,10 @@ class Stream(asyncio.Protocol):
             return
         if transport.can_write_eof():
             # Not close(): with unread input the kernel sends a reset, which can overtake our last words.
-            transport.write_eof()
+            try:
+                transport.write_eof()
+            except OSError:  # reset by the client, which the transport has not noticed yet
+                transport.abort()
         else:
             transport.close()
 

@@ -1,6 +1,6 @@
 /** The chat page: what the reader does becomes requests, what the gateway pushes becomes rooms redrawn. */
 
-import { Client, ConnectionLost, RequestError, RequestTimeout } from "/skyloom.js";
+import { Client, ConnectionLost, RequestError, RequestTimeout, SkyloomError } from "/skyloom.js";
 import { byId, hueOf, initials } from "./dom.js";
 import { ROOM_NAME, drawMembers, drawRooms, typingText } from "./lists.js";
 import { PAGE_MESSAGES, Room } from "./room.js";
@@ -19,6 +19,8 @@ let directory = new Map();
 let listed = false;
 /** @type {Map<string, Room>} */
 const rooms = new Map();
+/** What is pushed about rooms whose join is not answered yet: a push may overtake the answer. @type {Map<string, (() => void)[]>} */
+const early = new Map();
 const timeline = new Timeline({
   older: () => loadOlder(rooms.get(active)),
   retry: (draft) => say(rooms.get(active), draft),
@@ -37,9 +39,9 @@ function signIn(name) {
   client.addEventListener("status", ({ detail }) => showStatus(detail));
   client.addEventListener("session", ({ detail }) => entered(name, detail));
   client.addEventListener("error", ({ detail }) => console.warn("chat:", detail.code, detail.message));
-  client.on("chat.message", heard);
-  client.on("chat.joined", ({ room, user, time }) => moved(room, user, "joined", time));
-  client.on("chat.left", ({ room, user, time }) => moved(room, user, "left", time));
+  client.on("chat.message", (message) => afterJoin(message.room, () => heard(message)));
+  client.on("chat.joined", ({ room, user, time }) => afterJoin(room, () => moved(room, user, "joined", time)));
+  client.on("chat.left", ({ room, user, time }) => afterJoin(room, () => moved(room, user, "left", time)));
   client.on("chat.typing", ({ room, user }) => {
     rooms.get(room)?.typed(user, seconds());
     drawTyping();
@@ -93,19 +95,23 @@ async function refreshDirectory() {
     directory = new Map(answer.rooms.map(({ room, members }) => [room, members]));
     listed = true;
   } catch (error) {
-    if (!(error instanceof ConnectionLost || error instanceof RequestTimeout)) throw error; // the next refresh makes up for it
+    if (!(error instanceof SkyloomError)) throw error; // else the next refresh makes up for it
   }
   redraw();
 }
 
 async function join(name, { open: opens = true } = {}) {
+  const pushes = [];
+  early.set(name, pushes);
   try {
     const answer = await client.request("chat.join", { room: name });
     const room = rooms.get(name) ?? new Room(name);
     rooms.set(name, room);
     const missed = room.enter(answer, client.user);
     if (!reading(name)) room.unread += missed;
-    directory.set(name, room.members.size);
+    directory.set(name, room.memberCount);
+    early.delete(name);
+    for (const push of pushes) push();
     remember();
     if (opens) open(name);
     else if (name === active) timeline.draw(missed);
@@ -113,7 +119,16 @@ async function join(name, { open: opens = true } = {}) {
   } catch (error) {
     if (error.code === "chat.room_not_found" && rooms.has(name)) forget(name);
     else if (!(error instanceof ConnectionLost)) roomError(error);
+  } finally {
+    if (early.get(name) === pushes) early.delete(name);
   }
+}
+
+/** Handle a push of a room: at once, or after the answer to the join that is on its way. */
+function afterJoin(name, handle) {
+  const waiting = early.get(name);
+  if (waiting) waiting.push(handle);
+  else handle();
 }
 
 async function create(name) {
@@ -240,7 +255,7 @@ function moved(name, user, verb, time) {
   const room = rooms.get(name);
   if (!room) return;
   room.notice(user, verb, time);
-  directory.set(name, room.members.size);
+  directory.set(name, room.memberCount);
   if (name === active) timeline.draw();
   redraw();
 }
@@ -279,7 +294,7 @@ async function loadOlder(room) {
   if (room.name === active) timeline.draw();
   try {
     const answer = await client.request("chat.history", { room: room.name, before: room.oldestId, limit: PAGE_MESSAGES });
-    room.prepend(answer.messages);
+    room.prepend(answer);
   } catch (error) {
     console.warn("chat: no older messages:", error.message); // the button stays, to try again
   }
@@ -382,6 +397,7 @@ setInterval(() => {
 setInterval(drawTyping, 1000);
 
 const known = sessionStorage.getItem("skyloom.chat.name");
-byId("name").value = known ?? localStorage.getItem("skyloom.chat.name") ?? "";
+byId("name").value ||= known ?? localStorage.getItem("skyloom.chat.name") ?? ""; // a fast reader has typed one already
+byId("sign-in-button").disabled = false;
 if (known) signIn(known);
 else byId("name").focus();

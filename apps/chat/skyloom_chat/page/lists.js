@@ -2,6 +2,8 @@
 
 import { avatar, byId, counted, el, reconcile } from "./dom.js";
 
+const alphabet = new Intl.Collator();
+
 export const ROOM_NAME = /^[A-Za-z0-9_-]{1,64}$/;
 
 /**
@@ -16,9 +18,9 @@ export function drawRooms({ rooms, directory, active, filter, listed }, open, jo
   const matches = (name) => name.toLowerCase().includes(wanted);
   const joined = [...rooms.values()].filter((room) => matches(room.name));
   const others = [...directory].filter(([name]) => !rooms.has(name) && matches(name));
-  others.sort(([a, m], [b, n]) => n - m || a.localeCompare(b));
+  others.sort(([a, m], [b, n]) => n - m || alphabet.compare(a, b));
   reconcile(byId("joined"), joined.map((room) => {
-    const members = room.joined ? room.members.size : (directory.get(room.name) ?? 0);
+    const members = room.joined ? room.memberCount : (directory.get(room.name) ?? 0);
     const current = room.name === active;
     return {
       key: room.name,
@@ -41,15 +43,20 @@ export function drawRooms({ rooms, directory, active, filter, listed }, open, jo
   submit.textContent = rooms.has(filter) ? "Open" : directory.has(filter) ? "Join" : "Create";
 }
 
+/** The members of a room; called at every change of anything, so it looks first whether they are the same. */
 export function drawMembers(room, me) {
-  const names = [...room.members].sort((a, b) => (b === me) - (a === me) || a.localeCompare(b));
-  reconcile(byId("member-list"), names.map((name) => ({
+  const list = byId("member-list");
+  const signature = `${room.name} ${room.membersVersion} ${me}`;
+  if (list.dataset.signature === signature) return;
+  list.dataset.signature = signature;
+  const names = [...room.members].sort((a, b) => (b === me) - (a === me) || alphabet.compare(a, b));
+  reconcile(list, names.map((name) => ({
     key: name,
     signature: String(name === me),
     build: () => el("li", { class: "member", data: { testid: "member", user: name } },
       avatar(name), el("span", { class: "member-name" }, name), name === me && el("span", { class: "you" }, "you")),
   })));
-  byId("room-count").textContent = counted(room.members.size, "member");
+  byId("room-count").textContent = counted(room.memberCount, "member");
 }
 
 /** Who is typing, as a sentence. */

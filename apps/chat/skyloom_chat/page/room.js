@@ -1,7 +1,7 @@
 /** What the page knows of one room: its members, its messages in order, what is unread. No DOM in here. */
 
 export const MESSAGES_KEPT_MAX = 500; // older ones are dropped while the reader is at the end, and can be loaded again
-export const PAGE_MESSAGES = 50; // what a join and a chat.history give at most
+export const PAGE_MESSAGES = 50; // asked for at once
 const TYPING_SECONDS = 5;
 const NOTICES_KEPT_MAX = 100;
 
@@ -10,6 +10,10 @@ export class Room {
   constructor(name) {
     this.name = name;
     /** @type {Set<string>} */ this.members = new Set();
+    /** Members that a very full room's answer left out. */
+    this.unlisted = 0;
+    /** Grows whenever the members change. */
+    this.membersVersion = 0;
     /** Messages {kind: "message", id, user, text, time} in the order of their ids, and notices {kind: "notice", ..} between. */
     this.items = [];
     /** The reader's own messages that have no answer yet: {key, text, state: "sending" | "failed", reason}. */
@@ -30,15 +34,21 @@ export class Room {
   #typing;
   #keys;
 
+  get memberCount() {
+    return this.members.size + this.unlisted;
+  }
+
   get messages() {
     return this.items.filter((item) => item.kind === "message");
   }
 
   /** The answer to chat.join: at first, or after a reconnect, when it may overlap. Returns how many are news. */
-  enter({ members, history }, me) {
+  enter({ members, member_count: count = members.length, history, more }, me) {
     const again = this.joined;
     this.joined = true;
     this.members = new Set(members);
+    this.unlisted = count - members.length;
+    this.membersVersion += 1;
     const known = new Set(this.messages.map((message) => message.id));
     const overlaps = history.some((message) => known.has(message.id));
     if (known.size && history.length && !overlaps) {
@@ -46,7 +56,7 @@ export class Room {
       this.items = [];
       this.complete = false;
     }
-    if (!known.size || !overlaps) this.complete = history.length < PAGE_MESSAGES;
+    if (!known.size || !overlaps) this.complete = !more;
     const fresh = history.filter((message) => this.add(message));
     this.#reconcile(fresh, me);
     return again ? fresh.filter((message) => message.user !== me).length : 0;
@@ -68,15 +78,16 @@ export class Room {
   }
 
   /** Older messages, from chat.history. */
-  prepend(messages) {
+  prepend({ messages, more }) {
     this.items.unshift(...messages.map((message) => ({ kind: "message", ...message })));
-    this.complete = messages.length < PAGE_MESSAGES;
+    this.complete = !more;
   }
 
   /** Somebody came or went. */
   notice(user, verb, time) {
     if (verb === "joined") this.members.add(user);
-    else this.members.delete(user);
+    else if (!this.members.delete(user) && this.unlisted) this.unlisted -= 1;
+    this.membersVersion += 1;
     this.#typing.delete(user);
     this.#keys += 1;
     this.items.push({ kind: "notice", key: `n${this.#keys}`, user, verb, time });

@@ -1,0 +1,1 @@
+"""Ways for services to work together, each in its own file: ``from skyloom.patterns.topic import Topic``."""

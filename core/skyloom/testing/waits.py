@@ -1,0 +1,62 @@
+"""Who waits for whom: what a node can say about the calls and handlers that are not finished."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from skyloom.message.address import Address
+    from skyloom.message.message import Message
+    from skyloom.node.node import Node
+
+
+def who_waits(nodes: Iterable[Node]) -> str:
+    """One line for each call without an answer, each half-run handler and each full mailbox; "" if there is none."""
+    nodes = list(nodes)
+    titles = {address: cell.service.title for node in nodes for address, cell in node.cells.items()}
+    return "\n".join(line for node in nodes for line in _lines(node, titles))
+
+
+def _lines(node: Node, titles: dict[Address, str]) -> Iterator[str]:
+    def title(address: Address) -> str:
+        return titles.get(address, f"{address} (not alive)")
+
+    for address, cell in node.cells.items():
+        me = "the test" if cell.service is node._root else titles[address]
+        for session, pending in (cell.pending or {}).items():
+            yield f"  {me} waits for the answer of {title(pending.destination)} (session {session})"
+        handled = [worker.message for worker in cell.workers or () if worker.message is not None]
+        for worker in sorted(cell.workers or (), key=lambda worker: worker.message.session if worker.message else 0):
+            if worker.message is not None:
+                yield f"  {me} handles {_what(worker.message, title)}, {_where(worker.generator)}"
+        for message in cell.open or ():
+            if message not in handled:
+                yield f"  {me} has kept {_what(message, title)} to answer it later"
+        if cell.mailbox:
+            why = "" if cell.started else ", for it has not started"
+            yield f"  {me} has {len(cell.mailbox)} messages waiting in its mailbox{why}"
+        for name, coroutine in sorted((task.get_name(), task.get_coro()) for task in cell.tasks or ()):
+            yield f"  {me} runs {name}, {_where(coroutine)}"
+
+
+def _what(message: Message, title: Any) -> str:
+    payload = message.payload
+    named = isinstance(payload, tuple) and payload and isinstance(payload[0], str)
+    return f"{payload[0] if named else 'a message'!r} of {title(message.source)}"
+
+
+def _where(running: Any) -> str:
+    """Where the innermost coroutine waits, as far as Python code goes."""
+    place = "which has not begun"
+    seen = 0
+    while running is not None and seen < 64:
+        seen += 1
+        frame = getattr(running, "cr_frame", None) or getattr(running, "gi_frame", None)
+        if frame is not None and inspect.isframe(frame):
+            code = frame.f_code
+            place = f"waiting in {code.co_qualname} ({code.co_filename.rsplit('/', 1)[-1]}:{frame.f_lineno})"
+        running = getattr(running, "cr_await", None) or getattr(running, "gi_yieldfrom", None)
+    return place

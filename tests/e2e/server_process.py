@@ -1,0 +1,100 @@
+"""A gateway with the chat in a process of its own, as people run it."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from skyloom_gateway.client import Client, connect
+
+START_SECONDS = 20.0
+STOP_SECONDS = 20.0
+ANSWER_SECONDS = 10.0
+# The tests speak faster than people, and wait less long for a restart.
+SETTINGS = (
+    "gateway.messages_per_second=100000",
+    "gateway.messages_burst=100000",
+    "gateway.drain_reconnect_seconds=0.5",
+)
+
+
+class GatewayProcess:
+    """`skyloom gateway skyloom_chat:app` with its database, and its log, in `folder`."""
+
+    def __init__(self, folder: Path, *, port: int = 0, settings: tuple[str, ...] = SETTINGS) -> None:
+        self.folder = folder
+        self.port = port
+        self.tcp_port = 0
+        self._settings = settings
+        self._process: asyncio.subprocess.Process
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def ws(self) -> str:
+        return f"ws://127.0.0.1:{self.port}/ws"
+
+    @property
+    def tcp(self) -> str:
+        return f"tcp://127.0.0.1:{self.tcp_port}"
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "gateway.log").read_text()
+
+    async def start(self) -> None:
+        """Returns once it listens."""
+        arguments = ["--port", str(self.port), "--tcp-port", "0", "--database", f"sqlite:///{self.folder}/chat.db"]
+        for setting in self._settings:
+            arguments += ["--set", setting]
+        command = [sys.executable, "-m", "skyloom_gateway.cli", "gateway", "skyloom_chat:app", *arguments]
+        with (self.folder / "gateway.log").open("ab") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                *command, stdout=asyncio.subprocess.PIPE, stderr=log, cwd=self.folder
+            )
+        assert self._process.stdout is not None
+        async with asyncio.timeout(START_SECONDS):
+            line = (await self._process.stdout.readline()).decode()
+        found = re.search(r"listens on http://127\.0\.0\.1:(\d+) and tcp://127\.0\.0\.1:(\d+)$", line.strip())
+        assert found, f"{line!r}, and in its log: {self.log[-2000:]}"
+        self.port, self.tcp_port = int(found[1]), int(found[2])
+
+    def signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    async def wait(self) -> int:
+        """Its exit status; minus the signal when one ended it."""
+        async with asyncio.timeout(STOP_SECONDS):
+            await self._process.communicate()
+        assert self._process.returncode is not None
+        return self._process.returncode
+
+    async def stop(self) -> None:
+        if self._process.returncode is None:
+            self.signal(signal.SIGTERM)
+            try:
+                await self.wait()
+            finally:
+                if self._process.returncode is None:
+                    self._process.kill()
+
+    async def client(self, user: str, *, tcp: bool = False, timeout: float = ANSWER_SECONDS) -> Client:
+        return await connect(self.tcp if tcp else self.ws, auth={"scheme": "guest", "name": user}, timeout=timeout)
+
+
+@asynccontextmanager
+async def running_gateway(folder: Path, **options: Any) -> AsyncIterator[GatewayProcess]:
+    gateway = GatewayProcess(folder, **options)
+    await gateway.start()
+    try:
+        yield gateway
+    finally:
+        await gateway.stop()
