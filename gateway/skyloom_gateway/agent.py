@@ -210,18 +210,18 @@ def _invalid_body(invalid: ValidationError) -> InvalidBody:
     count = invalid.error_count()
     if count > INVALID_BODY_ERRORS_READ_MAX:
         return InvalidBody(f"the body does not fit in {count} places", details={"errors": []})
-    errors = [
-        {
-            **error,
-            "loc": [part[:INVALID_BODY_CHARS_MAX] if isinstance(part, str) else part for part in error["loc"]],
-            "msg": error["msg"][:INVALID_BODY_CHARS_MAX],
-        }
-        for error in invalid.errors(include_url=False, include_context=False, include_input=False)[
-            :INVALID_BODY_ERRORS_MAX
-        ]
-    ]
-    fields = ", ".join(".".join(map(str, error["loc"])) or "body" for error in errors[:3])
-    return InvalidBody(f"the body does not fit: {fields[:200]}", details={"errors": errors})
+    found = invalid.errors(include_url=False, include_context=False, include_input=False)[:INVALID_BODY_ERRORS_MAX]
+    chars = INVALID_BODY_CHARS_MAX
+    places = [[part[:chars] if isinstance(part, str) else part for part in error["loc"]] for error in found]
+    fields = ", ".join(".".join(map(str, place)) or "body" for place in places[:3])
+    return InvalidBody(
+        f"the body does not fit: {fields[:200]}",
+        details={
+            "errors": [
+                {**error, "loc": place, "msg": error["msg"][:chars]} for error, place in zip(found, places, strict=True)
+            ]
+        },
+    )
 
 
 def _types(cls: type, handler: Any, route: str) -> tuple[TypeAdapter[Any] | None, TypeAdapter[Any] | None]:

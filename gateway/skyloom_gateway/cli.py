@@ -76,10 +76,12 @@ def gateway(
     loaded = _load(apps)
     flood = configure(settings.log)
     try:
-        status = _run(lambda: _serve(loaded, settings))
+        fault = _run(lambda: _serve(loaded, settings))
     finally:
         flood.flush()
-    raise typer.Exit(status)
+    if fault is not None:  # after all that is logged, so that it is the last line
+        typer.echo(f"skyloom: {fault}", err=True)
+        raise typer.Exit(1)
 
 
 @main.command()
@@ -147,7 +149,7 @@ def _usage(text: str) -> typer.Exit:
     return typer.Exit(2)
 
 
-def _run(program: Callable[[], Coroutine[object, object, int]]) -> int:
+def _run(program: Callable[[], Coroutine[object, object, str | None]]) -> str | None:
     """Run on uvloop where it is installed, which is twice as fast on sockets; else on asyncio."""
     new_event_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
     try:
@@ -160,7 +162,8 @@ def _run(program: Callable[[], Coroutine[object, object, int]]) -> int:
         return runner.run(program())
 
 
-async def _serve(apps: list[App], settings: Settings) -> int:
+async def _serve(apps: list[App], settings: Settings) -> str | None:
+    """Serve until a signal comes, or the server cannot go on: then say why, in one line."""
     from skyloom_gateway.server import Server
 
     server = Server(apps, settings)
@@ -175,14 +178,16 @@ async def _serve(apps: list[App], settings: Settings) -> int:
             log.error("the server did not start", exc_info=error)
         # Without its number: the listener has put the rest in words.
         text = error.strerror if isinstance(error, OSError) and error.filename is None else None
-        typer.echo(f"skyloom: {text or error}", err=True)
-        return 1
+        return text or str(error)
     _announce(server)
-    await stop.wait()
+    waits = [loop.create_task(stop.wait()), loop.create_task(server.failed())]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
     log.info("stopping: clients are asked to come back", seconds_at_most=settings.gateway.drain_seconds)
     await server.stop()
     log.info("stopped")
-    return 0
+    return server.node.failure
 
 
 def _stop_once(stop: asyncio.Event) -> None:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from skyloom import Node
+from skyloom.supervision.child import permanent
+from skyloom.supervision.supervisor import Supervisor
 from skyloom_gateway.auth import GuestAuthenticator
 from skyloom_gateway.contract import contract_hash
 from skyloom_gateway.gate import Gate
@@ -96,11 +98,16 @@ class Server:
                 log.warning("clients come in unproven: for development only", scheme=authenticator.scheme)
 
     async def _start_services(self) -> None:
+        """Start each app's services under a supervisor of its own, and these under one at the root."""
         node = self.node
+        supervisors = []
+        names: set[str | None] = set()
         for app in self.apps:
-            for cls in app.services:
-                await node.unique(cls)
-        gate = await node.spawn(
+            services = [cls for cls in app.services if cls.name not in names]  # apps may share a service
+            names.update(cls.name for cls in services)
+            supervisors.append(permanent(Supervisor, *map(permanent, services)).but(id=app.name))
+        await node.spawn(Supervisor, *supervisors)
+        gate = permanent(
             Gate,
             self.apps,
             self.authenticators,
@@ -108,7 +115,9 @@ class Server:
             contract_hash(self.apps),
             self._secret,
         )
-        service = node.cells[gate].service
+        # Its connections cannot be handed to a new one, so that its end is the server's.
+        await node.spawn(Supervisor, gate, restarts_max=0)
+        service = node.cells[await node.query("GATE")].service
         assert isinstance(service, Gate)
         self.gate = service
 
@@ -160,6 +169,10 @@ class Server:
     def _ready_page(self) -> tuple[int, str, bytes]:
         text = b"ready\n" if self.ready else b"not ready\n"
         return (200 if self.ready else 503), "text/plain; charset=utf-8", text
+
+    async def failed(self) -> str:
+        """Wait until the server cannot go on, for example because a service crashes again and again; says why."""
+        return await self.node.failed()
 
     async def stop(self) -> None:
         """Drain and stop: not ready, no new connections, requests in flight finish, clients close with 1012."""

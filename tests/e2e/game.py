@@ -68,10 +68,12 @@ class Game:
     def log(self) -> str:
         return self._log.read_text(errors="replace")
 
-    @property
-    def resident_bytes(self) -> int:
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        found = re.search(r"^VmRSS:\s+(\d+) kB", status, re.M)
+    def resident_bytes(self, *, peak: bool) -> int:
+        """Memory now, or the most since this was last asked for now (proc(5), clear_refs)."""
+        process = Path(f"/proc/{self.process.pid}")
+        if not peak:
+            (process / "clear_refs").write_text("5")
+        found = re.search(rf"^{'VmHWM' if peak else 'VmRSS'}:\s+(\d+) kB", (process / "status").read_text(), re.M)
         assert found
         return int(found[1]) * 1024
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import subprocess
 import sys
-from asyncio.subprocess import PIPE
+from asyncio.subprocess import PIPE, STDOUT
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -98,7 +97,10 @@ async def test_the_ws_package_of_npm(gateway: GatewayProcess, tmp_path: Path) ->
     node, npm = required("node"), required("npm")
     (tmp_path / "package.json").write_text("{}")
     install = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", f"ws@{WS_MAJOR}"]
-    subprocess.run(install, cwd=tmp_path, check=True, capture_output=True, timeout=NPM_SECONDS)
+    installing = await asyncio.create_subprocess_exec(*install, cwd=tmp_path, stdout=PIPE, stderr=STDOUT)
+    async with asyncio.timeout(NPM_SECONDS):
+        output, _ = await installing.communicate()
+    assert installing.returncode == 0, output.decode()
     (tmp_path / "client.js").write_text(NODE_CLIENT)
     bob = await bob_in(gateway, "npm")
     program = await Program.start(node, "client.js", gateway.ws, "npm", cwd=tmp_path)

@@ -53,7 +53,7 @@ class Hub(Service):
         return len(self.clients)
 
     @rpc
-    async def crash(self) -> None:
+    async def break_down(self) -> None:
         raise ZeroDivisionError(SECRET)
 
 
@@ -122,14 +122,14 @@ class EchoAgent(Agent):
         raise NoSuchThing("odd", details={"raw": b"\xff"} if body.text == "bytes" else {"long": "x" * 70_000})
 
     @request("echo.crash")
-    async def crash(self) -> None:
+    async def break_down(self) -> None:
         raise ZeroDivisionError(SECRET)
 
     @request("echo.crash_beyond")
-    async def crash_beyond(self, body: Text) -> None:
+    async def break_beyond(self, body: Text) -> None:
         """An error of another service, or of the runtime, that nobody caught."""
         if body.text == "hub":
-            await self.call(await self.query("ECHO_HUB"), "lua", "crash")
+            await self.call(await self.query("ECHO_HUB"), "lua", "break_down")
         elif body.text == "plain":
             raise Failed(SECRET)
         elif body.text == "late":

@@ -28,8 +28,8 @@ class Fine(Agent):
 
 
 class Plain(Agent):
-    @request("app.ask")
-    def ask(self, body: Body) -> None: ...  # type: ignore[type-var]  # what is tested
+    @request("app.ask")  # type: ignore[type-var]  # what is tested
+    def ask(self, body: Body) -> None: ...
 
 
 class Untyped(Agent):

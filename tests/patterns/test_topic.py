@@ -34,7 +34,6 @@ class Press(Service):
     def __init__(self, keep: int = 0, subscribers_max: int = 1_000) -> None:
         self.numbers: Publisher[int] = NUMBERS.open(self, keep=keep, subscribers_max=subscribers_max)
         self.scores: Publisher[Score] = SCORES.open(self)
-        self.trace_of: list[str | None] = []
 
     @rpc
     async def publish(self, *numbers: int) -> None:

@@ -150,6 +150,7 @@ async def test_a_gateway_crashes_and_a_paused_one_answers_late(sim: Sim) -> None
     gateway.node.resume()
     await gateway.advance(1)
     gateway.crash()
+    await gateway.settle()
     with pytest.raises(ConnectionLost):
         await ada.request("pub.say", {"text": "z"})
     with pytest.raises(ConnectFailed):

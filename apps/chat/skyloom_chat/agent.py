@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from skyloom_chat.fit import ANSWER_BYTES_MAX, fit_joined, fit_messages
 from skyloom_chat.hub import CHAT_PROTOCOL, ChatHub
 from skyloom_chat.messages import (
@@ -21,7 +23,14 @@ from skyloom_chat.messages import (
 )
 from skyloom_gateway import Agent, notify, request
 
+if TYPE_CHECKING:
+    from skyloom import Address
+
 HUB_WAIT_SECONDS = 5.0
+"""How long the first frame of a session waits for the hub."""
+
+HUB_BACK_SECONDS = 60.0
+"""How long a session waits for the hub to come back after a crash."""
 
 
 class ChatAgent(Agent):
@@ -29,8 +38,16 @@ class ChatAgent(Agent):
 
     async def on_start(self) -> None:
         self.register_protocol(*CHAT_PROTOCOL)
-        self._hub_address = await self.query("CHAT_HUB", wait=HUB_WAIT_SECONDS)
-        self._hub = ChatHub.at(self, self._hub_address)
+        # By name, so that each call finds the hub of the moment.
+        self._hub = ChatHub.at(self, "CHAT_HUB")
+        self._rooms: set[str] = set()
+        self.monitor(await self.query("CHAT_HUB", wait=HUB_WAIT_SECONDS))
+
+    async def on_down(self, address: Address, how: str) -> None:
+        """The hub crashed: the one that comes back has the rooms, but does not know who was in them."""
+        self.monitor(await self.query("CHAT_HUB", wait=HUB_BACK_SECONDS))
+        for room in sorted(self._rooms):
+            await self._hub.rejoin_room(room, self.user, self.client)
 
     @request("chat.create_room")
     async def create_room(self, body: CreateRoom) -> RoomCreated:
@@ -40,16 +57,18 @@ class ChatAgent(Agent):
     @request("chat.join")
     async def join(self, body: Join) -> Joined:
         joined = await self._hub.join_room(body.room, self.user, self.client)
+        self._rooms.add(body.room)
         return fit_joined(joined, ANSWER_BYTES_MAX[self.client.encoding])
 
     @request("chat.leave")
     async def leave(self, body: Leave) -> Left:
+        self._rooms.discard(body.room)
         await self._hub.leave_room(body.room)
         return Left()
 
     @request("chat.say")
     async def say(self, body: Say) -> Said:
-        said: Said = await self.call(self._hub_address, "chat", "say", body.room, body.text)
+        said: Said = await self.call("CHAT_HUB", "chat", "say", body.room, body.text)
         return said
 
     @request("chat.history")
@@ -63,4 +82,4 @@ class ChatAgent(Agent):
 
     @notify("chat.typing")
     async def typing(self, body: Typing) -> None:
-        self.send(self._hub_address, "chat", "typing", body.room)
+        self.send("CHAT_HUB", "chat", "typing", body.room)

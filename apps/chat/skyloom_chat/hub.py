@@ -83,7 +83,7 @@ class ChatHub(Service):
         self.register_protocol(*CHAT_PROTOCOL)
         self.dispatch("chat", self._on_chat)
         self.history = await self.open_history()
-        self.fork(self.history.run())
+        self.fork(self._keep_history(), critical=True)
         self.rooms = {name: Room(name) for name in await self.history.rooms()}
         self._new_rooms: set[str] = set()
         self._rooms_of: dict[Address, set[str]] = {}
@@ -97,6 +97,12 @@ class ChatHub(Service):
 
     async def on_stop(self) -> None:
         await self.history.close()
+
+    async def _keep_history(self) -> None:
+        try:
+            await self.history.run()
+        finally:
+            await self.history.close()  # here too, for a hub that crashes has no on_stop
 
     # -- rooms -----------------------------------------------------------------------------------------------
 
@@ -112,7 +118,7 @@ class ChatHub(Service):
             is_new = await self._stored(self.history.create_room(name))
         finally:
             self._new_rooms.discard(name)
-        self.rooms[name] = Room(name)
+        self.rooms.setdefault(name, Room(name))
         if not is_new:  # an earlier attempt stored it, and could not say so
             raise RoomExists(f"there is a room {name!r} already")
 
@@ -132,6 +138,17 @@ class ChatHub(Service):
         return Joined(
             room=name, members=room.users, history=room.recent, member_count=room.user_count, more=room.has_older
         )
+
+    @rpc
+    async def rejoin_room(self, name: str, user: str, client: ClientRef) -> None:
+        """Let the calling agent's client in that was in before the hub crashed; the others are not told.
+
+        Raises RoomNotFound, TooManyRooms.
+        """
+        agent = self.request.source
+        room = self._room(name)
+        if agent not in room.members:
+            self._enter(agent, room, Member(user, client), is_back=True)
 
     @rpc
     async def leave_room(self, name: str) -> None:
@@ -164,7 +181,7 @@ class ChatHub(Service):
             raise RoomNotFound(f"there is no room {name!r}")
         return room
 
-    def _enter(self, agent: Address, room: Room, member: Member) -> None:
+    def _enter(self, agent: Address, room: Room, member: Member, *, is_back: bool = False) -> None:
         joined = self._rooms_of.get(agent)
         if joined is None:
             joined = self._rooms_of[agent] = set()
@@ -172,7 +189,7 @@ class ChatHub(Service):
         elif len(joined) >= ROOMS_OF_A_CLIENT_MAX:
             raise TooManyRooms(f"you are in {ROOMS_OF_A_CLIENT_MAX} rooms already: leave one first")
         joined.add(room.name)
-        if room.enter(agent, member):
+        if room.enter(agent, member) and not is_back:
             fan_out(self, room.others(agent), ChatJoined(room=room.name, user=member.user, time=self.clock.time()))
 
     def _leave(self, agent: Address, name: str) -> None:

@@ -79,8 +79,11 @@ class DeadLetters:
 
 
 def traceback_text(error: BaseException) -> str:
-    """The end of an error's traceback, at most `TRACEBACK_CHARS_MAX` characters."""
-    return "".join(traceback.format_exception(error, limit=-_TRACEBACK_FRAMES))[-TRACEBACK_CHARS_MAX:]
+    """The end of an error's traceback, or the stack if it was not raised; at most `TRACEBACK_CHARS_MAX` characters."""
+    lines = traceback.format_exception(error, limit=-_TRACEBACK_FRAMES)
+    if error.__traceback__ is None:
+        lines = traceback.format_stack(limit=_TRACEBACK_FRAMES)[:-1] + lines
+    return "".join(lines)[-TRACEBACK_CHARS_MAX:]
 
 
 def _preview(payload: bytes | tuple[object, ...]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import threading
 import traceback
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 BLOCKED_SECONDS: Final = 0.1
 """A turn of the loop that takes longer is logged with the stack that blocks it."""
 
-PERIOD_SECONDS: Final = 0.25
+PERIOD_SECONDS: Final = 0.05
 """How often the loop is asked for a sign of life."""
 
 OVERLOAD_STRIKES: Final = 4
@@ -72,6 +73,15 @@ class LoopWatch:
             while not self._alive.wait(PERIOD_SECONDS) and not self._stop.is_set():
                 pass
 
+    def _running(self) -> str:
+        """Whose handler or fork runs. From the watch's own thread: it may just have ended, hence no certainty."""
+        task = asyncio.current_task(self._node.loop)
+        for worker in list(self._node.executor.workers):
+            cell = worker.cell
+            if worker.task is task and cell is not None:
+                return cell.service.title
+        return task.get_name() if task is not None else ""
+
     def _report(self, strikes: int) -> None:
         if strikes < OVERLOAD_STRIKES:
             frame = sys._current_frames().get(self._loop_thread)
@@ -79,6 +89,7 @@ class LoopWatch:
             log.warning(
                 "a handler blocks the event loop",
                 seconds=BLOCKED_SECONDS,
+                service=self._running(),
                 stack="".join(stack),
                 node=self._node.name,
             )

@@ -300,6 +300,8 @@ class Node:
         if error is None and cell.address in self.cells:
             return
         self.bury(cell, "did not start")
+        if isinstance(error, Failed) and error.code == "skyloom.start_failed":
+            raise error  # a supervisor's child did not start: that was logged, and is what there is to say
         if isinstance(error, Exception):
             log.error("service did not start", service=title, exc_info=error)
         raise Failed(
@@ -335,10 +337,10 @@ class Node:
         """End a service at once, for its own fault; see `Service.crash`. `poison` is the message that did it."""
         if self.cells.get(cell.address) is not cell:
             return
-        log.error("service crashed", service=cell.service.title, reason=str(error), exc_info=error)
+        text = str(error) if isinstance(error, Crash) else f"{type(error).__name__}: {error}"
+        log.error("service crashed", service=cell.service.title, reason=text, exc_info=error.__traceback__ and error)
         if poison is not None:
             self.dead_letters.add(self.clock.time(), cell.address, poison, "skyloom.crashed", traceback_text(error))
-        text = str(error) if isinstance(error, Crash) else f"{type(error).__name__}: {error}"
         self.bury(cell, f"crashed: {text}")
 
     def adopt(self, owner: Cell, child: Address) -> Cell:

@@ -21,8 +21,8 @@ may run at once.
               [ kind "wood" | |   ]                                                               each client's requests
 
 Every request is answered. An exception in the place of an answer fails that request alone; one that `run` raises fails
-all that were in the batch, unless ``alone_on_error=True`` allows to run each of them again by itself. A batch that takes
-longer than `timeout` is cancelled and its callers get `BatchExpired`, at once; what it may still return is dropped.
+all that were in the batch, unless ``alone_on_error=True`` allows to run each of them again by itself. A batch that
+takes longer than `timeout` is cancelled and its callers get `BatchExpired` at once; what it still returns is dropped.
 Answers to one client come in the order of its requests, whatever their kinds: one that is ready early waits for those
 before it, at most until their batches' timeouts.
 """
@@ -152,8 +152,8 @@ class Batcher(Generic[Q, A]):
     """Collects items and hands them to `run`, a list at a time; see the module's docstring.
 
     ``await run(items)`` returns a sequence with an answer, or an exception, for each item in their order. Times are in
-    seconds. `order` may be shared with other batchers. For those who watch: `batches` were run, `late` of them took longer
-    than `timeout`, and `unanswered` requests wait for an answer.
+    seconds. `order` may be shared with other batchers. For those who watch: `batches` were run, `late` of them took
+    longer than `timeout`, and `unanswered` requests wait for an answer.
     """
 
     def __init__(
@@ -172,7 +172,7 @@ class Batcher(Generic[Q, A]):
         self._service, self._run, self._key = service, run, key
         self._max_size, self._max_wait, self._timeout = max_size, max_wait, timeout
         self._alone_on_error = alone_on_error
-        self._order = order or ClientOrder()
+        self._order = ClientOrder() if order is None else order  # an empty one is false
         self._kinds: dict[Hashable, _Kind[Q, A]] = {}
         self.batches = self.late = self.unanswered = 0
 
@@ -180,8 +180,8 @@ class Batcher(Generic[Q, A]):
         """Have `item` handled in a batch, and get its answer.
 
         `client` names who asks, for the order of the answers; None is in no order. Raises the exception that came in
-        the place of the answer; BatchExpired when the batch was too slow or the request's deadline passed; NotExecuted over
-        `BATCH_REQUESTS_MAX`; BatchCancelled when the batch was cancelled.
+        the place of the answer; BatchExpired when the batch was too slow or the request's deadline passed; NotExecuted
+        over `BATCH_REQUESTS_MAX`; BatchCancelled when the batch was cancelled.
         """
         key = None if self._key is None else self._key(item)
         if self.unanswered >= BATCH_REQUESTS_MAX:

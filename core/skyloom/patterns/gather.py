@@ -69,7 +69,7 @@ async def gather(
     (`SELECT_CALLS_MAX`), ValueRefused and LookupError as `Service.call` does, but no CallError: those are in the
     result.
     """
-    calls = {source: service.call(source, ptype, *args, timeout=timeout) for source in sources}
+    calls = {source: service.call(source, ptype, *args, timeout=timeout) for source in dict.fromkeys(sources)}
     return await gather_calls(service, calls, timeout=timeout)
 
 

@@ -144,7 +144,7 @@ class Retry:
     """Runs a coroutine function again when it fails with an error that `may_repeat`.
 
     `timeout`, in seconds, and the deadline of the request being handled end the retries; a try that runs already has
-    the deadline of the calls it makes. Keep one `Retry` for all calls of a kind: without `budget` each has one of its own.
+    the deadline of the calls it makes. Keep one `Retry` for all calls of a kind: without `budget` each has its own.
     """
 
     def __init__(

@@ -43,7 +43,7 @@ class Section:
         except asyncio.CancelledError:
             if future.done() and not future.cancelled():
                 self._leave()  # it was our turn already: pass it on
-            else:
+            elif entry in self._waiting:  # else one who left has passed over us, cancelled, already
                 self._waiting.remove(entry)
             raise
 

@@ -359,10 +359,7 @@ class Service:
         not return: what runs is cancelled, and callers get Unknown.
         """
         error = Crash(reason) if isinstance(reason, str) else reason
-        try:
-            raise error  # so that it has a traceback of here
-        except BaseException as raised:  # noqa: BLE001  # it is logged there
-            self.node.crash_service(self._cell, raised, CURRENT.get())
+        self.node.crash_service(self._cell, error, CURRENT.get())
         raise asyncio.CancelledError(f"{self.title} crashed")
 
     def kill(self, address: Address) -> bool:

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NoReturn, cast
 
 import structlog
 
-from skyloom.message.errors import CallError, Failed, NameTaken
+from skyloom.message.errors import Failed, NameTaken
 from skyloom.message.value import Handed
 from skyloom.node.node import EXITED
 from skyloom.service.rpc import Proxy, rpc
@@ -119,7 +119,7 @@ class Supervisor(Service):
         self._first = (*self.children, *children)
         self._slots: dict[str, _Slot] = {}
         self._alive: dict[Address, _Slot] = {}
-        self._timers: dict[float, Timer] = {}
+        self._timers: list[Timer] = []
         self._numbered = 0
         # Children start and stop one at a time; between two of those steps anything may have happened.
         self._section = self.queue()
@@ -150,6 +150,7 @@ class Supervisor(Service):
             finally:
                 if slot.cell is None:
                     del self._slots[slot.id]
+            assert slot.cell is not None
             return slot.cell.address
 
     @rpc
@@ -192,7 +193,7 @@ class Supervisor(Service):
 
     async def on_stop(self) -> None:
         """Stop the children. When you override it, call this first."""
-        for timer in self._timers.values():
+        for timer in self._timers:
             timer.cancel()
         async with self._section:
             await self._stop(reversed(self._slots.values()))
@@ -239,7 +240,6 @@ class Supervisor(Service):
         slot = self._alive.pop(address, None)
         if slot is None:
             return
-        log.log(20 if how == EXITED else 40, "a child has ended", supervisor=self.title, child=slot.id, how=how)
         async with self._section:
             if self._slots.get(slot.id) is not slot or slot.due is not None:
                 return  # stopped, or counted, while this waited for its turn
@@ -261,11 +261,13 @@ class Supervisor(Service):
             if other.child.restart == "temporary":
                 del self._slots[other.id]
         delay = self._intensity.delay(self.random)
+        log.warning("a child is started again", supervisor=self.title, child=slot.id, how=how, seconds=round(delay, 3))
         due = self.clock.now() + delay
         for other in group:
             if not other.ended:
                 other.due = due
-        self._timers[due] = self.timeout(delay, self._revive, due)
+        self._timers = [timer for timer in self._timers if timer.active]
+        self._timers.append(self.timeout(delay, self._revive, due))
 
     def _group(self, slot: _Slot) -> list[_Slot]:
         slots = list(self._slots.values())
@@ -278,13 +280,12 @@ class Supervisor(Service):
     async def _revive(self, due: float) -> None:
         """Start those whose wait is over, in order. One that does not start has crashed again."""
         async with self._section:
-            self._timers.pop(due, None)
             for slot in list(self._slots.values()):
                 if slot.due is None or slot.due > due:
                     continue
                 try:
                     await self._start(slot)
-                except (CallError, NameTaken) as error:
+                except Exception as error:  # noqa: BLE001  # a class's __init__ may raise anything; it is logged below
                     await self._mend(slot, f"did not start again: {error}")
                 else:
                     slot.restarts += 1
@@ -294,7 +295,7 @@ class Supervisor(Service):
         """Over the intensity: leave it to our own supervisor, or to the node."""
         most = self._intensity
         await self._stop(reversed(self._slots.values()))
-        self.crash(f"child {slot.id} {how}, after {most.restarts_max} restarts in {most.period:g} s")
+        self.crash(f"child {slot.id}, after {most.restarts_max} restarts in {most.period:g} s, {how}")
 
 
 class _SupervisorProxy(Proxy):

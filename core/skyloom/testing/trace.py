@@ -50,11 +50,13 @@ class Event(NamedTuple):
     digest: str
 
     def __str__(self) -> str:
+        head = f"{self.time:.6f} {self.node} {self.kind:<6}"
+        if self.source is None and self.destination is None:
+            return f"{head} {self.digest}".rstrip()
         source = "" if self.source is None else f"{self.source}"
         destination = "" if self.destination is None else f"{self.destination}"
         name = _NAMES.get(self.ptype, str(self.ptype))
-        text = f"{self.time:.6f} {self.node} {self.kind:<6} {source} -> {destination} {name}#{self.session}"
-        return f"{text} {self.method} {self.digest}".rstrip()
+        return f"{head} {source} -> {destination} {name}#{self.session} {self.method} {self.digest}".rstrip()
 
 
 class Trace:

@@ -40,19 +40,19 @@ class MemoryHistory(History):
         self._wanted = asyncio.Event()
 
     async def create_room(self, room: str) -> bool:
-        return bool(await self._put("room", room))
+        return bool(await self._enqueue("room", room))
 
     async def append(self, room: str, user: str, text: str, time: float) -> int:
-        return int(await self._put("message", room, user, text, time))
+        return int(await self._enqueue("message", room, user, text, time))
 
     async def rooms(self) -> list[str]:
         return list(self.names)
 
     async def last(self, room: str, limit: int) -> list[Message]:
-        return await self._read(room, 2**63, limit)
+        return await self._page_of(room, 2**63, limit)
 
     async def before(self, room: str, id: int, limit: int) -> list[Message]:
-        return await self._read(room, id, limit)
+        return await self._page_of(room, id, limit)
 
     async def run(self) -> None:
         while True:
@@ -61,7 +61,7 @@ class MemoryHistory(History):
             batch = list(self._queue)
             self._queue.clear()
             await asyncio.sleep(self.pause())
-            answers = [self._commit(*args) for _, args, _ in batch]
+            answers = [self.commit(*args) for _, args, _ in batch]
             await asyncio.sleep(self.pause())
             for (_, _, future), answer in zip(batch, answers, strict=True):
                 if not future.done():
@@ -70,7 +70,7 @@ class MemoryHistory(History):
     async def close(self) -> None:
         pass
 
-    def _put(self, *job: Any) -> asyncio.Future[Any]:
+    def _enqueue(self, *job: Any) -> asyncio.Future[Any]:
         if self.failure is not None:
             raise self.failure
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -78,7 +78,7 @@ class MemoryHistory(History):
         self._wanted.set()
         return future
 
-    def _commit(self, room: str, *message: Any) -> object:
+    def commit(self, room: str, *message: Any) -> object:
         if not message:
             is_new = room not in self.names
             self.names.append(room)
@@ -87,7 +87,7 @@ class MemoryHistory(History):
         self.messages.append(Message(id=len(self.messages) + 1, room=room, user=user, text=text, time=time))
         return len(self.messages)
 
-    async def _read(self, room: str, before: int, limit: int) -> list[Message]:
+    async def _page_of(self, room: str, before: int, limit: int) -> list[Message]:
         self.reads += 1
         if self.failure is not None:
             raise self.failure

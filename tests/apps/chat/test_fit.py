@@ -52,6 +52,19 @@ def test_what_is_kept_is_the_newest_and_fits(
     assert page.more
 
 
+@pytest.mark.parametrize(("encoding", "limit"), [("json", UNSENT_BYTES), ("msgpack", TCP_BODY_BYTES)])
+def test_many_names_and_long_messages_share_the_space(encoding: str, limit: int) -> None:
+    history = [message(n, "\U0001f3b2" * 2000) for n in range(50)]
+    names = ["\U0001f3b2" * 64] * 2000
+    joined = Joined(room="r", members=names, history=history, member_count=2000, more=False)
+    fitted = fit_joined(joined, ANSWER_BYTES_MAX[encoding])
+    size = len(CODEC[encoding].encode_body(fitted))
+    assert limit * 0.6 < size <= limit
+    assert fitted.members
+    assert fitted.history
+    assert fitted.more
+
+
 def test_nothing_is_left_out_without_need() -> None:
     history = [message(n, "x" * 2000) for n in range(50)]
     joined = Joined(room="r", members=["ada"] * 1000, history=history, member_count=1000, more=False)
@@ -76,7 +89,7 @@ async def read_all(talker: Talker) -> list[int]:
 async def test_a_room_of_long_messages_is_read_page_by_page(text: str) -> None:
     history = MemoryHistory()
     for _ in range(120):
-        history._commit("lobby", "ada", text, 0.5)
+        history.commit("lobby", "ada", text, 0.5)
     async with open_chat(history, "lobby") as chat:
         assert await read_all(await chat.talker("bob")) == list(range(1, 121))
 

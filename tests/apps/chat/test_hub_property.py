@@ -68,7 +68,7 @@ async def play(steps: list[Step], stored: int, seed: int) -> None:
     source = random.Random(seed)
     history = MemoryHistory(lambda: source.choice((0.0, 0.001, 0.002, 0.005)))
     for n in range(stored):
-        history._commit(ROOM, "past", f"{n}", 0.0)
+        history.commit(ROOM, "past", f"{n}", 0.0)
     async with open_chat(history, ROOM) as chat:
         witnesses = [Witness(await chat.talker(f"user{n}"), source) for n in range(4)]
         async with asyncio.TaskGroup() as tasks:
@@ -88,8 +88,8 @@ def test_what_a_member_has_seen_is_what_was_said(steps: list[Step], stored: int,
 
 async def test_two_who_join_first_at_once_see_nothing_twice() -> None:
     """The second reading of a room's messages may hold one that is committed and not yet sent round."""
-    # In the order in which they are taken: ada reads at 0.1 s and says something, which is committed at 0.6 s; bob reads
-    # at 1 s and is let in at 1.5 s; the message is sent round at 2.6 s.
+    # In the order in which they are taken: ada reads at 0.1 s and says something, which is committed at 0.6 s; bob
+    # reads at 1 s and is let in at 1.5 s; the message is sent round at 2.6 s.
     pauses = iter([0.1, 1.0, 0.0, 0.5, 2.0, 0.5])
     async with open_chat(MemoryHistory(lambda: next(pauses)), ROOM) as chat:
         ada, bob = await chat.talker("ada"), await chat.talker("bob")

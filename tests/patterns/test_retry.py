@@ -1,0 +1,247 @@
+"""Retries: what is repeated, how often, how soon, and for how long."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skyloom import Address, CallError, Expired, Failed, Node, NotExecuted, Service, Unknown, UnknownName, rpc
+from skyloom.patterns.breaker import State, shared_circuits
+from skyloom.patterns.retry import Retry, RetryBudget, RetrySettings, may_repeat, retry_call
+from skyloom.patterns.timeout import call_with_timeout
+from tests.core.cast import start
+
+
+@pytest.fixture
+async def node() -> AsyncIterator[Node]:
+    async with Node("retry", watch_loop=False) as node:
+        # As if there had been many calls before: the budget has tests of its own.
+        node.shared[RetryBudget] = {key: _rich(node) for key in ("FLAKY", Address("retry", 99), Address("retry", 2))}
+        yield node
+
+
+def _rich(node: Node) -> RetryBudget:
+    budget = RetryBudget(node.now)
+    for _ in range(1000):
+        budget.called()
+    return budget
+
+
+class NotSold(Failed, code="test.retry.not_sold"):
+    """A business error."""
+
+
+class Flaky(Service):
+    """Breaks a few times, then works."""
+
+    name = "FLAKY"
+
+    def __init__(self, breaks: int, how: str = "crash") -> None:
+        self.breaks, self.how, self.times = breaks, how, list[float]()
+
+    @rpc
+    async def work(self) -> int:
+        self.times.append(self.clock.now())
+        if len(self.times) <= self.breaks:
+            if self.how == "crash":
+                raise RuntimeError("broken")
+            if self.how == "hang":
+                await self.sleep(100)
+            raise NotSold("no", retryable=self.how == "busy")
+        return len(self.times)
+
+    @rpc
+    async def nested(self, dest: Address) -> None:
+        await retry_call(self, dest, "lua", "work", timeout=60, settings=RetrySettings(attempts=100))
+
+
+async def test_what_did_not_start_is_repeated_until_it_does(node: Node) -> None:
+    asyncio.get_running_loop().call_later(0.12, lambda: asyncio.ensure_future(node.spawn(Flaky, 0)))
+    settings = RetrySettings(attempts=50)
+    assert await retry_call(node.root, "FLAKY", "lua", "work", settings=settings) == 1
+    assert node.counters["retries"] > 0
+
+
+async def test_what_may_have_run_is_not_repeated_unless_it_is_idempotent(node: Node) -> None:
+    flaky = await start(node, Flaky, 2)
+    with pytest.raises(Failed):
+        await retry_call(node.root, "FLAKY", "lua", "work")
+    assert len(flaky.times) == 1
+    assert await retry_call(node.root, "FLAKY", "lua", "work", idempotent=True) == 3
+
+
+async def test_attempts_are_counted_and_the_last_error_is_raised(node: Node) -> None:
+    flaky = await start(node, Flaky, 100)
+    with pytest.raises(Failed, match="broken"):
+        await retry_call(node.root, "FLAKY", "lua", "work", idempotent=True)
+    assert len(flaky.times) == 3
+
+
+async def test_a_business_error_is_not_repeated_unless_it_says_so(node: Node) -> None:
+    flaky = await start(node, Flaky, 1, "no")
+    with pytest.raises(NotSold):
+        await retry_call(node.root, "FLAKY", "lua", "work", idempotent=True)
+    assert len(flaky.times) == 1
+    flaky.how, flaky.breaks = "busy", 2
+    assert await retry_call(node.root, "FLAKY", "lua", "work", idempotent=True) == 3
+
+
+@pytest.mark.parametrize(
+    ("error", "always", "idempotent"),
+    [
+        (NotExecuted(), True, True),
+        (NotExecuted(code="skyloom.overloaded", kind="resource_exhausted"), True, True),
+        (UnknownName(), True, True),
+        (NotExecuted(code="skyloom.circuit_open"), False, False),
+        (NotExecuted(code="skyloom.deadline_passed"), False, False),
+        (NotExecuted(code="skyloom.bad_payload", kind="invalid_argument"), False, False),
+        (Unknown(), False, True),
+        (Expired(), False, True),
+        (Failed(code="skyloom.internal"), False, True),
+        (Failed(retryable=True), False, True),
+        (Failed(), False, False),
+        (NotSold(), False, False),
+    ],
+)
+def test_which_errors_may_be_repeated(error: CallError, always: bool, idempotent: bool) -> None:
+    assert may_repeat(error, idempotent=False) is always
+    assert may_repeat(error, idempotent=True) is idempotent
+
+
+async def test_the_back_off_is_exponential_with_full_jitter(node: Node) -> None:
+    flaky = await start(node, Flaky, 10_000)
+    settings = RetrySettings(attempts=6, backoff_seconds=0.1, backoff_seconds_max=0.5)
+    waits: list[list[float]] = [[], [], [], [], []]
+    for _ in range(60):
+        node.shared[RetryBudget]["FLAKY"] = _rich(node)
+        flaky.times.clear()
+        with pytest.raises(Failed):
+            await retry_call(node.root, "FLAKY", "lua", "work", idempotent=True, settings=settings)
+        for wait, before, after in zip(waits, flaky.times, flaky.times[1:], strict=False):
+            wait.append(after - before)
+    for wait, most in zip(waits, (0.1, 0.2, 0.4, 0.5, 0.5), strict=True):
+        assert max(wait) <= most + 1e-9
+        assert max(wait) > 0.8 * most
+        assert min(wait) < 0.2 * most
+
+
+async def test_all_tries_share_one_deadline(node: Node) -> None:
+    flaky = await start(node, Flaky, 100, "hang")
+    started = node.now()
+    settings = RetrySettings(attempts=50, attempt_seconds=0.3)
+    with pytest.raises(Expired):
+        await retry_call(node.root, "FLAKY", "lua", "work", idempotent=True, timeout=2, settings=settings)
+    assert node.now() - started <= 2.0
+    assert 4 <= len(flaky.times) <= 7
+
+
+async def test_the_deadline_of_the_request_being_handled_ends_the_retries(node: Node) -> None:
+    caller = await start(node, Flaky, 0)
+    nobody = Address("retry", 99)
+    retried = node.shared[RetryBudget][nobody]
+    with pytest.raises(CallError):
+        await node.call(caller.address, "lua", "nested", nobody, timeout=0.5)
+    before = retried._saved
+    await asyncio.sleep(30)
+    assert retried._saved == before
+
+
+async def test_an_open_circuit_is_not_retried_against(node: Node) -> None:
+    flaky = await start(node, Flaky, 100)
+    for _ in range(10):
+        with pytest.raises(CallError):
+            await retry_call(node.root, "FLAKY", "lua", "work", idempotent=True, circuit=True)
+    assert shared_circuits(node.root).of("FLAKY", "work").state is State.OPEN
+    assert len(flaky.times) == 20
+    retries = node.counters["retries"]
+    with pytest.raises(NotExecuted, match="circuit"):
+        await retry_call(node.root, "FLAKY", "lua", "work", idempotent=True, circuit=True)
+    assert node.counters["retries"] == retries
+
+
+async def test_the_budget_ends_the_retries(node: Node) -> None:
+    node.shared.clear()
+    flaky = await start(node, Flaky, 1_000_000)
+    settings = RetrySettings(backoff_seconds=0)
+    for _ in range(100):
+        with pytest.raises(Failed):
+            await retry_call(node.root, "FLAKY", "lua", "work", idempotent=True, settings=settings)
+    assert len(flaky.times) == 100 + 10 + 1
+    assert node.counters["retries_refused"] > 50
+
+
+async def test_a_cancelled_call_is_not_repeated(node: Node) -> None:
+    flaky = await start(node, Flaky, 100, "hang")
+    call = asyncio.ensure_future(retry_call(node.root, "FLAKY", "lua", "work", idempotent=True))
+    await asyncio.sleep(1)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    await asyncio.sleep(30)
+    assert len(flaky.times) == 1
+
+
+async def test_a_typed_call_is_repeated_too(node: Node) -> None:
+    flaky = await start(node, Flaky, 1)
+    answer: int = await Retry(node.root, idempotent=True).run(Flaky.at(node.root, flaky.address).work)
+    assert answer == 2
+
+
+async def test_call_with_timeout_is_call_in_the_tutorials_order(node: Node) -> None:
+    flaky = await start(node, Flaky, 1, "hang")
+    started = node.now()
+    with pytest.raises(Expired):
+        await call_with_timeout(node.root, flaky.address, 0.5, "lua", "work")
+    assert node.now() - started == pytest.approx(0.5)
+    assert await call_with_timeout(node.root, flaky.address, 0.5, "lua", "work") == 2
+
+
+@pytest.mark.parametrize("wrong", [{"attempts": 0}, {"backoff_seconds": 6}, {"attempt_seconds": 0}])
+def test_settings_that_cannot_be(wrong: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        RetrySettings(**wrong)  # type: ignore[arg-type]  # wrong on purpose
+
+
+Step = tuple[str, float]
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("call"), st.integers(1, 30).map(float)),
+        st.tuples(st.just("retry"), st.integers(1, 20).map(float)),
+        st.tuples(st.just("wait"), st.floats(0, 20)),
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=500, deadline=None)
+@given(steps)
+def test_retries_are_at_most_10_percent_of_calls_plus_1_a_second_in_any_stretch_of_time(steps: list[Step]) -> None:
+    now = 50.0
+    budget = RetryBudget(lambda: now)
+    # A budget that was just full is the most generous one there is: every stretch of time begins with no more.
+    log = [(now, 0, 0)]
+    exact = 1.0
+    for what, amount in steps:
+        if what == "wait":
+            now += amount
+            exact = min(100.0, exact + amount)
+            log.append((now, 0, 0))
+        for _ in range(0 if what == "wait" else int(amount)):
+            if what == "call":
+                budget.called()
+                exact = min(100.0, exact + 0.1)
+                log.append((now, 1, 0))
+            else:
+                allowed = budget.spend()
+                assert allowed == (exact >= 1 - 1e-6)  # what is saved is given, and no more
+                exact -= allowed
+                log.append((now, 0, int(allowed)))
+    for first in range(0, len(log), 7):
+        calls = retries = 0
+        for when, called, retried in log[first:]:
+            calls += called
+            retries += retried
+            saved = 1.0 if first == 0 else 100.0
+            assert retries <= 0.1 * calls + (when - log[first][0]) + saved + 1e-6

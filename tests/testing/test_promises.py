@@ -1,0 +1,222 @@
+"""The promises of the runtime, each tried under many schedules and, where it matters, a bad network."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+from typing import TYPE_CHECKING
+
+import pytest
+
+from skyloom import CallError, Expired, Failed, NotExecuted, Unknown
+from tests.testing.world import Caller, Log, Refused, SerialLog, two_ends
+
+if TYPE_CHECKING:
+    from skyloom.testing import Sim
+
+pytestmark = pytest.mark.sim(seeds=300)
+
+
+async def test_promise_1_messages_of_one_sender_start_in_order(sim: Sim) -> None:
+    here, there = await two_ends(sim)
+    log = await there.start_service(sim.random.choice([Log, SerialLog]))
+    senders = [await here.start_service(Caller) for _ in range(3)]
+    chance = sim.random
+
+    async def send(sender: Caller, which: int) -> None:
+        for number in range(8):
+            value = (which, number)
+            way = chance.randrange(5)
+            if way == 0:
+                assert await sender.call(log.address, "lua", "note", value) == value
+            elif way == 1:
+                sender.send(log.address, "snax", value)
+            elif way == 2:
+                sender.send(log.address, "queue", "note", value)
+            elif way == 3:
+                sender.send(log.address, "lua", "work", value, chance.random() * 0.01)
+            else:
+                sender.fork(sender.ask(value, log.address, "note", value))
+                await sender.sleep(0)
+                await asyncio.sleep(chance.random() * 0.01)
+
+    await asyncio.gather(*(senders[n].fork(send(senders[n], n)) for n in range(3)))
+    await sim.advance(1)
+    for which in range(3):
+        assert [value for value in log.started if value[0] == which] == [(which, n) for n in range(8)]  # type: ignore[index]  # pairs
+
+
+async def test_promise_2_a_serial_service_and_a_section_let_one_in_at_a_time(sim: Sim) -> None:
+    here, there = await two_ends(sim)
+    cls, method = sim.random.choice([(SerialLog, "work"), (Log, "guarded")])
+    log = await there.start_service(cls)
+    caller = await here.start_service(Caller)
+    for number in range(8):
+        caller.fork(caller.ask(number, log.address, method, number, sim.random.choice([0.0, 0.01]), timeout=60))
+        if sim.random.random() < 0.5:
+            await asyncio.sleep(sim.random.random() * 0.02)
+    await sim.advance(2)
+    assert caller.outcomes == {number: number for number in range(8)}
+    assert log.inside == 0
+    assert log.ended == log.started
+
+
+async def test_promise_3_nothing_is_delivered_twice(sim: Sim) -> None:
+    here, there = await sim.node("here"), await sim.node("there")
+    log = await there.start_service(Log)
+    caller = await here.start_service(Caller)
+    sim.network.faults(loss=0.2, delay=(0.0, 0.5))
+    for number in range(10):
+        if sim.random.random() < 0.5:
+            caller.fork(caller.ask(number, log.address, "work", number, 0.1, timeout=sim.random.random()))
+        else:
+            caller.send(log.address, "lua", "note", number)
+        if sim.random.random() < 0.1:
+            sim.network.partition({"here"}, {"there"}, detect=sim.random.random())
+            await asyncio.sleep(sim.random.random())
+            sim.network.heal()
+        await asyncio.sleep(sim.random.random() * 0.3)
+    await sim.advance(30)
+    assert len(log.started) == len(set(map(str, log.started)))
+
+
+async def test_promise_4_every_call_ends_and_nothing_late_starts(sim: Sim) -> None:
+    here, there = await two_ends(sim)
+    log = await there.start_service(sim.random.choice([Log, SerialLog]))
+    caller = await here.start_service(Caller)
+    sim.network.faults(loss=0.1, delay=(0.0, 0.3))
+    began, tasks = here.now(), []
+    cancelled, slow = set(), set()
+    for number in range(8):
+        method, *args = sim.random.choice([("work", 0.4), ("fail", 0.2), ("keep",), ("note",), ("guarded", 0.3)])
+        timeout = sim.random.choice([None, 0.3, 1.0])
+        if method in ("work", "guarded"):
+            slow.add(number)
+        tasks.append(
+            caller.fork(caller.ask(number, log.address, str(method), number, *args, timeout=timeout))  # type: ignore[arg-type]
+        )
+        await asyncio.sleep(sim.random.choice([0.0, 0.05]))
+        if sim.random.random() < 0.2:
+            cancelled.add(number)
+            tasks[-1].cancel()
+    await sim.advance(20)
+    assert all(task.done() for task in tasks)
+    assert set(caller.outcomes) >= set(range(8)) - cancelled
+    assert all(time <= began + 0.5 + 5.0 + 1e-6 for time in caller.times.values())
+    assert log.late == []
+    assert log.inside == log.in_section == 0
+    assert set(log.ended) == slow & set(log.started)  # cancelling a caller cancelled no handler
+    here.send(log.address, "lua", "note", "end")
+    log.kept.clear()
+
+
+async def test_promise_5_calls_to_what_dies_fail_at_once(sim: Sim) -> None:
+    here, there = await two_ends(sim)
+    log = await there.start_service(sim.random.choice([Log, SerialLog]))
+    caller = await here.start_service(Caller)
+    for number in range(6):
+        method, *args = sim.random.choice([("work", 100.0), ("guarded", 100.0), ("keep",)])
+        caller.fork(caller.ask(number, log.address, str(method), number, *args, timeout=50))
+    await asyncio.sleep(1 + sim.random.random())
+    answered = len(caller.outcomes)
+    grace = 0.05  # the network's
+    end = sim.random.choice(["kill", "exit", "crash"])
+    if end == "kill":
+        there.kill(log.address)
+    elif end == "exit":
+        there.exit(log._cell, None)
+    elif here is not there:
+        there.crash()
+        grace = 1.05  # until the crash is noticed
+    else:
+        here.kill(log.address)
+    ended = here.now()
+    await sim.advance(5 if end == "exit" else 2)
+    assert len(caller.outcomes) == 6
+    assert answered == 0
+    for number in range(6):
+        assert isinstance(caller.outcomes[number], Unknown if number in log.started else NotExecuted | Unknown)
+        assert not isinstance(caller.outcomes[number], Expired)
+        assert caller.times[number] <= ended + grace
+    began = here.now()
+    with pytest.raises(NotExecuted):
+        await here.call(log.address, "lua", "note", 1)
+    assert here.now() <= began + grace
+
+
+async def test_promise_6_errors_say_what_happened(sim: Sim) -> None:
+    here, there = await two_ends(sim)
+    Small = type("Small", (SerialLog,), {"mailbox_messages_max": 3})  # noqa: N806  # a class
+    log = await there.start_service(sim.random.choice([Log, SerialLog, Small]))
+    caller = await here.start_service(Caller)
+    sim.network.faults(loss=0.05, delay=(0.0, 0.1))
+    for number in range(10):
+        method, *args = sim.random.choice([("work", 0.2), ("fail", 0.1), ("note",), ("nothing",), ("note", "more")])
+        caller.fork(caller.ask(number, log.address, str(method), number, *args, timeout=sim.random.random() + 0.1))
+        if number == 5 and sim.random.random() < 0.3:
+            sim.random.choice([there.kill, lambda address: there.exit(log._cell, None)])(log.address)
+        await asyncio.sleep(sim.random.choice([0.0, 0.03]))
+    await sim.advance(10)
+    for number, outcome in caller.outcomes.items():
+        started = number in log.started
+        if isinstance(outcome, NotExecuted):
+            assert not started
+        elif isinstance(outcome, Failed):
+            assert type(outcome) is Refused
+            assert started
+        elif not isinstance(outcome, CallError):
+            assert outcome == number
+            assert started
+        else:
+            assert isinstance(outcome, Unknown)
+
+
+async def test_promise_7_what_crosses_is_a_value(sim: Sim) -> None:
+    here, there = await two_ends(sim)
+    log = await there.start_service(Log)
+    caller = await here.start_service(Caller)
+    chance = sim.random
+
+    def anything(depth: int) -> object:
+        kind = chance.randrange(8 if depth else 4)
+        if kind < 4:
+            return [None, chance.randrange(2**70), chance.random(), "x" * chance.randrange(9)][kind]
+        inner = [anything(depth - 1) for _ in range(chance.randrange(3))]
+        return [inner, tuple(inner), {str(n): each for n, each in enumerate(inner)}, {"s": {1, 2}}][kind - 4]
+
+    for _ in range(5):
+        mine = [anything(3)]
+        before = copy.deepcopy(mine)
+        await caller.ask("take", log.address, "take", mine)
+        back = caller.outcomes["take"]
+        assert mine == before
+        assert back == [*before, "taken"] == log.started[-1]
+        assert isinstance(back, list)
+        back.append("mine")
+        assert log.started[-1] == [*before, "taken"]
+        assert type(back[0]) is type(before[0])
+
+
+async def test_promise_8_mailboxes_are_bounded(sim: Sim) -> None:
+    here, there = await two_ends(sim)
+    most = sim.random.randrange(1, 6)
+    Small = type("Small", (SerialLog,), {"mailbox_messages_max": most})  # noqa: N806  # a class
+    log = await there.start_service(Small)
+    caller = await here.start_service(Caller)
+    sent = calls = 0
+    for number in range(12):
+        if sim.random.random() < 0.5:
+            calls += 1
+            caller.fork(caller.ask(number, log.address, "work", number, 0.05, timeout=60))
+        else:
+            sent += 1
+            caller.send(log.address, "lua", "work", number, 0.05)
+        await asyncio.sleep(sim.random.choice([0.0, 0.0, 0.02]))
+        assert there.mailbox(log.address) <= most
+    await sim.advance(3)
+    refused = [outcome for outcome in caller.outcomes.values() if isinstance(outcome, NotExecuted)]
+    assert all(error.kind == "resource_exhausted" for error in refused)
+    assert len(caller.outcomes) == calls
+    assert len(log.ended) == sent + calls - len(refused) - there.dead_letters.total
+    assert there.dead_letters.by_reason.keys() <= {"skyloom.overloaded"}
+    assert len(set(log.ended)) == len(log.ended)
