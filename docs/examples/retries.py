@@ -2,7 +2,7 @@
 
 import asyncio
 
-from skyloom import Failed, NotExecuted, Node, Service, rpc
+from skyloom import Expired, NotExecuted, Node, Service, rpc
 from skyloom.patterns.retry import RetrySettings, retry_call
 
 
@@ -16,12 +16,12 @@ class Scores(Service):
     async def best(self) -> int:
         self.calls += 1
         if self.calls == 1:
-            raise RuntimeError("just woke up")
+            await self.sleep(60)
         return 42
 
 
 async def main() -> None:
-    settings = RetrySettings(attempts=3, backoff_seconds=0.02)
+    settings = RetrySettings(attempts=3, backoff_seconds=0.02, attempt_seconds=0.02)
     async with Node("game") as node:
         try:
             await retry_call(node.root, "SCORES", "lua", "best", settings=settings)
@@ -30,8 +30,8 @@ async def main() -> None:
         await node.spawn(Scores)
         try:
             await retry_call(node.root, "SCORES", "lua", "best", settings=settings)
-        except Failed as error:
-            print("it ran, and may not run twice:", error.message)
+        except Expired as error:
+            print("it may have run, and may not run twice:", error.code)
         for _ in range(10):  # every call adds a tenth of a retry to the budget
             best = await retry_call(node.root, "SCORES", "lua", "best", settings=settings, idempotent=True, circuit=True)
         print("best:", best, "retries:", node.counters["retries"])

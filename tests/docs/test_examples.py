@@ -1,6 +1,8 @@
 """Every example in docs/examples that has an `async def main()` runs, and says something."""
 
 import importlib.util
+import sys
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,11 +12,12 @@ RUNNABLE = sorted(path for path in EXAMPLES.glob("*.py") if "\nasync def main() 
 
 
 @pytest.mark.parametrize("path", RUNNABLE, ids=lambda path: path.stem)
-async def test_an_example_runs(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_an_example_runs(path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     spec = importlib.util.spec_from_file_location(f"example_{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)  # so that its classes can travel
     spec.loader.exec_module(module)
     await module.main()
     assert capsys.readouterr().out.strip()

@@ -152,7 +152,7 @@ async def test_a_step_that_takes_too_long_is_undone(node: Node, world: World, st
 async def test_compensation_is_retried_with_back_off_and_never_dropped(
     node: Node, world: World, store: MemorySagaStore[Order]
 ) -> None:
-    world.faults = {"record": [SoldOut()], "-charge": [Unknown(), ZeroDivisionError()] * 20}
+    world.faults = {"record": [SoldOut()], "-charge": [Unknown(), Expired(), ZeroDivisionError(), Failed()] * 10}
     shop = await start(
         node,
         Shop,
@@ -237,6 +237,19 @@ async def test_a_saga_that_a_crash_left_is_resumed_where_it_was(
     assert await again.saga.run("a", Order("a")) == Order("a", NAMES)
     assert world.log == ["hold", "charge", "charge", "record"]
     assert await again.saga.resume() == 0
+
+
+async def test_a_step_that_ran_before_a_crash_and_refuses_after_it_is_undone(
+    node: Node, world: World, store: MemorySagaStore[Order]
+) -> None:
+    world.effects["a"] = {"hold"}  # it had its effect, and the crash came before the record was saved
+    await store.create(SagaRecord("test.order", "a", Order("a")))
+    world.faults["hold"] = [SoldOut()]
+    shop = await start(node, Shop, world, store)
+    await shop.saga.resume()
+    with pytest.raises(SoldOut):
+        await shop.saga.run("a", Order("a"))
+    assert (world.log, world.effects["a"]) == (["hold", "-hold"], set())
 
 
 async def test_the_end_of_the_service_compensates_nothing(

@@ -27,8 +27,8 @@ What happens::
 
 The rules. Steps run in order, the undos in reverse order. A step that raises `NotExecuted`, or a `Failed` with a code
 of its own, has done nothing; with anything else (a lost peer, a deadline, a bug) it may have done its work, so its own
-undo runs too. An undo that fails is tried again, for ever, with growing pauses. Every change of the record is saved
-before the saga goes on. After a crash `resume` repeats what was under way: so **steps and undos must be idempotent**
+undo runs too. So it does after a refusal of a step that is repeated after a crash: the first time it may have run. An
+undo that fails is tried again, for ever, with growing pauses. Every change is saved before the saga goes on. After a crash `resume` repeats what was under way: so **steps and undos must be idempotent**
 (give the saga's id along, and do nothing the second time), and an undo must bear that its step did nothing.
 
 The id is the key: running a saga again that runs joins it, and one that has ended gives the same end again. A saga
@@ -163,7 +163,7 @@ class Saga(Generic[S]):
         waiting = [record for record in records if record.id not in self._running]
         taken = waiting[: max(0, self._running_max - len(self._running))]
         for record in taken:
-            self._start(record.id, self._drive(record))
+            self._start(record.id, self._drive(record, again=True))
         return len(taken)
 
     async def status(self, id: str) -> SagaRecord[S] | None:
@@ -182,10 +182,10 @@ class Saga(Generic[S]):
         found = await self._store.load(self.name, record.id)
         if found is None:
             raise SagaConflict(f"saga {self.name!r} {record.id!r}: its record was there and is gone")
-        return await self._drive(found)
+        return await self._drive(found, again=True)
 
-    async def _drive(self, record: SagaRecord[S]) -> SagaRecord[S]:
-        """From wherever it is to the end."""
+    async def _drive(self, record: SagaRecord[S], *, again: bool = False) -> SagaRecord[S]:
+        """From wherever it is to the end; `again` after a crash, in which the first step may have run already."""
         names = list(self._steps)
         unknown = [name for name in record.done if name not in self._steps]
         if unknown or (record.status is SagaStatus.RUNNING and list(record.done) != names[: len(record.done)]):
@@ -194,12 +194,13 @@ class Saga(Generic[S]):
                 "keep the steps that old records name"
             )
         while record.status is SagaStatus.RUNNING:
-            record = await self._step(record, self._steps[names[len(record.done)]])
+            record = await self._step(record, self._steps[names[len(record.done)]], again)
+            again = False
         while record.status is SagaStatus.UNDOING:
             record = await self._undo(record, self._steps[record.done[-1]])
         return record
 
-    async def _step(self, record: SagaRecord[S], step: Step[S]) -> SagaRecord[S]:
+    async def _step(self, record: SagaRecord[S], step: Step[S], again: bool) -> SagaRecord[S]:
         done = (*record.done, step.name)
         try:
             async with asyncio.timeout(step.timeout):
@@ -207,7 +208,7 @@ class Saga(Generic[S]):
                 state: S = copied(await step.do(copied(record.state)))
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # kept in the record, whatever it is
             fault = self._fault(record, step, error)
-            done = record.done if _did_nothing(error) else done
+            done = record.done if _did_nothing(error) and not again else done
             status = SagaStatus.UNDOING if done else SagaStatus.UNDONE
             return await self._save(replace(record, status=status, done=done, error=error_to_values(fault)))
         status = SagaStatus.DONE if len(done) == len(self._steps) else SagaStatus.RUNNING

@@ -166,12 +166,12 @@ class Run:
 def run_seed(main: Callable[[Sim], Coroutine[Any, Any, object]], seed: int) -> tuple[Run, Trace]:
     """Run `main` once. What it raises carries a note with the end of the trace."""
     sim = Sim(seed)
-    try:
-        with asyncio.Runner(loop_factory=lambda: sim.loop) as runner:
+    with asyncio.Runner(loop_factory=lambda: sim.loop) as runner:
+        try:
             runner.run(sim.run(main))
-    except Exception as error:
-        error.add_note(f"at {sim.now():g} s of the run with seed {seed}, after:\n{sim.trace.tail(SHOWN_EVENTS)}")
-        raise
+        except Exception as error:
+            error.add_note(f"at {sim.now():g} s of the run with seed {seed}, after:\n{sim.trace.tail(SHOWN_EVENTS)}")
+            raise
     return Run(seed, sim.trace.digest, sim.trace.count, sim.now()), sim.trace
 
 

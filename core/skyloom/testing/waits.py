@@ -38,7 +38,7 @@ def _lines(node: Node, titles: dict[Address, str]) -> Iterator[str]:
         if cell.mailbox:
             why = "" if cell.started else ", for it has not started"
             yield f"  {me} has {len(cell.mailbox)} messages waiting in its mailbox{why}"
-        for name, coroutine in sorted((task.get_name(), task.get_coro()) for task in cell.tasks or ()):
+        for name, coroutine in [(task.get_name(), task.get_coro()) for task in cell.tasks or ()]:
             yield f"  {me} runs {name}, {_where(coroutine)}"
 
 

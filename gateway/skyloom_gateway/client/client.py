@@ -373,7 +373,7 @@ class Client:
 
     def _report(self, error: Exception) -> None:
         if not self._on_error:
-            _log.error("nobody handles this error of the client", exc_info=error)
+            _log.warning("nobody handles this error of the client: %s", error)
         for fn in self._on_error:
             fn(error)
 

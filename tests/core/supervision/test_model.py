@@ -182,4 +182,4 @@ class SupervisorMachine(RuleBasedStateMachine):
 
 
 TestSupervisor = SupervisorMachine.TestCase
-TestSupervisor.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestSupervisor.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
