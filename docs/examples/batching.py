@@ -7,6 +7,8 @@ from skyloom.patterns.batcher import BatchExpired, batched
 
 
 class Market(Service):
+    """Handles the orders that it gets in batches."""
+
     @rpc
     @batched(max_size=10, max_wait=0.1, key=lambda order: order[0], timeout=0.2)
     async def price(self, orders: list[tuple[str, int]]) -> list[int | Failed]:

@@ -7,6 +7,8 @@ from skyloom.patterns.breaker import BreakerSettings, Circuits
 
 
 class Payment(Service):
+    """Broken, for a while."""
+
     name = "PAYMENT"
     broken = True
 
@@ -18,10 +20,14 @@ class Payment(Service):
 
 
 class Till(Service):
+    """Calls it through a breaker."""
+
     async def on_start(self) -> None:
         # The tutorial's breaker, but for the 60 seconds.
         self.circuits = Circuits(self, BreakerSettings.consecutive(failures=5, open_seconds=0.1))
-        self.circuits.watch(lambda change: print(f"{change.service}: {change.before} -> {change.after}, {change.reason}"))
+        self.circuits.watch(
+            lambda change: print(f"{change.service}: {change.before} -> {change.after}, {change.reason}")
+        )
 
     @rpc
     async def pay(self, cents: int) -> str:

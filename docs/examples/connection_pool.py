@@ -26,6 +26,8 @@ class Database:
 
 
 class Users(Service):
+    """Reads users from the database."""
+
     async def on_start(self) -> None:
         self.pool = ConnectionPool(self, Database.connect, close=Database.close, check=Database.ping, max_size=2)
 

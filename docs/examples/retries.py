@@ -2,11 +2,13 @@
 
 import asyncio
 
-from skyloom import Expired, NotExecuted, Node, Service, rpc
+from skyloom import Expired, Node, NotExecuted, Service, rpc
 from skyloom.patterns.retry import RetrySettings, retry_call
 
 
 class Scores(Service):
+    """Hangs at the first call."""
+
     name = "SCORES"
 
     def __init__(self) -> None:
@@ -33,7 +35,9 @@ async def main() -> None:
         except Expired as error:
             print("it may have run, and may not run twice:", error.code)
         for _ in range(10):  # every call adds a tenth of a retry to the budget
-            best = await retry_call(node.root, "SCORES", "lua", "best", settings=settings, idempotent=True, circuit=True)
+            best = await retry_call(
+                node.root, "SCORES", "lua", "best", settings=settings, idempotent=True, circuit=True
+            )
         print("best:", best, "retries:", node.counters["retries"])
 
 

@@ -8,6 +8,8 @@ from skyloom.supervision.supervisor import Supervisor
 
 
 class Ranking(Service):
+    """Knows every player's points."""
+
     name = "RANKING"
 
     async def on_start(self) -> None:
@@ -22,6 +24,8 @@ class Ranking(Service):
 
 
 class Match(Service):
+    """Started while the game runs."""
+
     def __init__(self, number: int) -> None:
         self.number = number
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import signal
 import sys
 from importlib.metadata import version
@@ -20,6 +21,7 @@ from skyloom_gateway.settings_text import describe
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
+    from skyloom import Service
     from skyloom_gateway.server import Server
 
 main = typer.Typer(
@@ -43,6 +45,10 @@ Set = Annotated[
     typer.Option(
         "--set", help="any setting by its name, as in --set gateway.heartbeat_seconds=10", metavar="NAME=VALUE"
     ),
+]
+Record = Annotated[
+    list[str] | None,
+    typer.Option("--record", help="record what a service receives, for `skyloom replay`", metavar="SERVICE=FILE"),
 ]
 
 
@@ -70,18 +76,64 @@ def gateway(
     database: Database = None,
     config: Config = None,
     set_: Set = None,
+    record: Record = None,
 ) -> None:
     """Serve apps to WebSocket and TCP clients, with their services in this process."""
     settings = _settings(host, port, tcp_port, database, config, set_)
+    recordings = _recordings(record)
     loaded = _load(apps)
     flood = configure(settings.log)
     try:
-        fault = _run(lambda: _serve(loaded, settings))
+        fault = _run(lambda: _serve(loaded, settings, recordings))
     finally:
         flood.flush()
     if fault is not None:  # after all that is logged, so that it is the last line
         typer.echo(f"skyloom: {fault}", err=True)
         raise typer.Exit(1)
+
+
+@main.command()
+def replay(
+    file: Annotated[Path, typer.Argument(help="what `skyloom gateway --record` wrote")],
+    service: Annotated[str, typer.Argument(help="the service's class", metavar="MODULE:CLASS")],
+    break_at: Annotated[int | None, typer.Option(help="open the debugger at the event of this number")] = None,
+) -> None:
+    """Replay what was recorded of a service into a fresh instance, event by event."""
+    from skyloom.testing.replay import ReplayDiverged
+    from skyloom.testing.replay import replay as run_again
+
+    cls = _service_class(service)
+    try:
+        replayed = run_again(file, cls, break_at=break_at)
+    except (OSError, ValueError, ReplayDiverged) as error:
+        typer.echo(f"skyloom: {error}", err=True)
+        raise typer.Exit(1) from None
+    typer.echo(f"{cls.__name__} did the same in all {replayed.events} events")
+
+
+def _service_class(spec: str) -> type[Service]:
+    from skyloom import Service
+
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    module, _, name = spec.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), name, None)
+    except ImportError as error:
+        raise _usage(f"{spec}: {error}") from None
+    if not isinstance(found, type) or not issubclass(found, Service):
+        raise _usage(f"{spec}: that is not a service; write it as MODULE:CLASS")
+    return found
+
+
+def _recordings(given: list[str] | None) -> dict[str, str]:
+    recordings = {}
+    for item in given or ():
+        name, equals, path = item.partition("=")
+        if not equals or not name or not path:
+            raise _usage(f"--record {item}: write it as SERVICE=FILE")
+        recordings[name] = path
+    return recordings
 
 
 @main.command()
@@ -162,11 +214,13 @@ def _run(program: Callable[[], Coroutine[object, object, str | None]]) -> str | 
         return runner.run(program())
 
 
-async def _serve(apps: list[App], settings: Settings) -> str | None:
+async def _serve(apps: list[App], settings: Settings, recordings: dict[str, str]) -> str | None:
     """Serve until a signal comes, or the server cannot go on: then say why, in one line."""
     from skyloom_gateway.server import Server
 
     server = Server(apps, settings)
+    for name, path in recordings.items():
+        server.node.record(name, path)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

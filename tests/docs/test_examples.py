@@ -2,7 +2,6 @@
 
 import importlib.util
 import sys
-import sys
 from pathlib import Path
 
 import pytest

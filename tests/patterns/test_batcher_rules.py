@@ -25,7 +25,7 @@ class Request:
     seconds: float
     bad: bool
     asked: float
-    task: asyncio.Task[int] | None = None
+    task: asyncio.Task[None] | None = None
     begun: float | None = None  # by the model
     ready: float | None = None
     answered: float | None = None
@@ -53,6 +53,7 @@ class BatcherMachine(RuleBasedStateMachine):
         self.loop = VirtualLoop()
         self.node = Node("model", watch_loop=False)
         self.requests: list[Request] = []
+        self.overtaken: list[int] = []
         self.kinds = {"a": Kind(), "b": Kind()}
         self.expected: list[tuple[float, set[int]]] = []
         self.batches: list[tuple[float, set[int]]] = []
@@ -85,7 +86,8 @@ class BatcherMachine(RuleBasedStateMachine):
 
     def check_order(self, request: Request) -> None:
         before = [r for r in self.requests[: request.number] if r.client == request.client and not r.cancelled]
-        assert all(earlier.answered is not None for earlier in before), "an answer overtook another one"
+        # Kept for the invariant: raised here, in a task, nobody would see it.
+        self.overtaken += [earlier.number for earlier in before if earlier.answered is None]
 
     def run_model(self, until: float) -> None:
         while True:
@@ -146,6 +148,10 @@ class BatcherMachine(RuleBasedStateMachine):
             assert by_members[frozenset(members)] == pytest.approx(when, abs=1e-6)
 
     @invariant()
+    def no_answer_overtook_another_one_of_its_client(self) -> None:
+        assert self.overtaken == []
+
+    @invariant()
     def every_answer_came_when_it_was_ready_and_its_turn(self) -> None:
         now = self.loop.time() - 0.001
         for client in "xyz":
@@ -181,7 +187,9 @@ class BatcherMachine(RuleBasedStateMachine):
             self.pass_time(5.0)
             self.batches_ran_when_and_with_what_the_rules_say()
             self.every_answer_came_when_it_was_ready_and_its_turn()
+            assert self.overtaken == []
             assert all(request.answered is not None for request in self.requests)
+            assert not any(request.task.exception() for request in self.requests if request.task)
             assert self.batcher.unanswered == 0
             assert not self.batcher._kinds
             assert not len(self.batcher._order)
@@ -191,4 +199,4 @@ class BatcherMachine(RuleBasedStateMachine):
 
 
 TestBatcherRules = BatcherMachine.TestCase
-TestBatcherRules.settings = settings(max_examples=150, stateful_step_count=25, deadline=None)
+TestBatcherRules.settings = settings(max_examples=80, stateful_step_count=25, deadline=None)

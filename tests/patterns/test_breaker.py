@@ -20,7 +20,6 @@ from skyloom.patterns.breaker import (
     call_with_circuit,
     shared_circuits,
 )
-from tests.core.cast import start
 
 
 @pytest.fixture
@@ -356,4 +355,4 @@ class BreakerMachine(RuleBasedStateMachine):
 
 
 TestBreakerMachine = BreakerMachine.TestCase
-TestBreakerMachine.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)
+TestBreakerMachine.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)

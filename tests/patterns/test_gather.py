@@ -23,7 +23,7 @@ class Source(Service):
         self.left = 0.0
 
     @rpc
-    async def query(self, factor: int) -> int:
+    async def price(self, factor: int) -> int:
         self.asked += 1
         self.left = self.request.deadline - self.clock.now()
         if self.seconds:
@@ -36,13 +36,13 @@ class Source(Service):
 class Asker(Service):
     @rpc
     async def total(self, sources: list[Address]) -> int:
-        gathered = await gather(self, sources, "lua", "query", 10, timeout=100)
+        gathered = await gather(self, sources, "lua", "price", 10, timeout=100)
         return sum(gathered.answers.values())
 
 
 async def test_answers_by_source(node: Node) -> None:
     sources = [await start(node, Source, value) for value in range(3)]
-    gathered = await gather(node.root, [source.address for source in sources], "lua", "query", 10)
+    gathered = await gather(node.root, [source.address for source in sources], "lua", "price", 10)
     assert gathered.answers == {source.address: source.value * 10 for source in sources}
     assert (gathered.errors, gathered.complete) == ({}, True)
     assert gathered.all() is gathered.answers
@@ -51,7 +51,7 @@ async def test_answers_by_source(node: Node) -> None:
 async def test_errors_by_source_and_partial_results(node: Node) -> None:
     good, bad, slow = [await start(node, Source, n, s, f) for n, s, f in [(1, 0, False), (2, 1, True), (3, 9, False)]]
     dead = Address("solo", 999)
-    gathered = await gather(node.root, [good.address, bad.address, slow.address, dead], "lua", "query", 10, timeout=2)
+    gathered = await gather(node.root, [good.address, bad.address, slow.address, dead], "lua", "price", 10, timeout=2)
     assert gathered.answers == {good.address: 10}
     assert {source: type(error) for source, error in gathered.errors.items()} == {
         bad.address: Nope,
@@ -67,7 +67,7 @@ async def test_one_deadline_for_all(node: Node) -> None:
     sources = [await start(node, Source, n, 3600.0) for n in range(20)]
     clock = node.clock
     before = clock.now()
-    gathered = await gather(node.root, [source.address for source in sources], "lua", "query", 1, timeout=2)
+    gathered = await gather(node.root, [source.address for source in sources], "lua", "price", 1, timeout=2)
     assert clock.now() - before == 2
     assert len(gathered.errors) == 20
     assert {source.left for source in sources} == {2}
@@ -84,7 +84,7 @@ async def test_all_are_asked_at_once_and_each_only_once(node: Node) -> None:
     sources = [await start(node, Source, n, 1.0) for n in range(50)]
     addresses = [source.address for source in sources]
     before = node.clock.now()
-    gathered = await gather(node.root, addresses * 2, "lua", "query", 1)
+    gathered = await gather(node.root, addresses * 2, "lua", "price", 1)
     assert node.clock.now() - before == 1
     assert (len(gathered.answers), {source.asked for source in sources}) == (50, {1})
 
@@ -95,7 +95,7 @@ async def test_between_nodes_and_a_lost_node_is_an_error_of_its_sources(
     here, there, network = nodes
     near, far = await start(here, Source, 1, 1.0), await start(there, Source, 2, 1.0)
     here.loop.call_later(0.5, network.cut, "one", "two")
-    gathered = await gather(here.root, [near.address, far.address], "lua", "query", 10)
+    gathered = await gather(here.root, [near.address, far.address], "lua", "price", 10)
     assert gathered.answers == {near.address: 10}
     assert gathered.errors[far.address].code == "skyloom.peer_lost"
 
@@ -103,7 +103,7 @@ async def test_between_nodes_and_a_lost_node_is_an_error_of_its_sources(
 async def test_typed_calls_under_keys_of_ones_own(node: Node) -> None:
     source = await start(node, Source, 4)
     at = Source.at(node.root, source.address)
-    gathered = await gather_calls(node.root, {"twice": at.query(2), "thrice": at.query(3)})
+    gathered = await gather_calls(node.root, {"twice": at.price(2), "thrice": at.price(3)})
     assert_type(gathered, Gathered[str, int])
     assert gathered.answers == {"twice": 8, "thrice": 12}
 
@@ -111,16 +111,16 @@ async def test_typed_calls_under_keys_of_ones_own(node: Node) -> None:
 async def test_arguments_that_cannot_cross_are_an_error_of_the_caller(node: Node) -> None:
     source = await start(node, Source, 4)
     with pytest.raises(TypeError):
-        await gather(node.root, [source.address], "lua", "query", object())
+        await gather(node.root, [source.address], "lua", "price", object())
 
 
 async def test_of_no_sources(node: Node) -> None:
-    assert await gather(node.root, [], "lua", "query", 1) == Gathered()
+    assert await gather(node.root, [], "lua", "price", 1) == Gathered()
 
 
 async def test_too_many_sources_are_refused(node: Node) -> None:
     with pytest.raises(ValueError, match="10000"):
-        await gather(node.root, [Address("solo", n) for n in range(10_001)], "lua", "query", 1)
+        await gather(node.root, [Address("solo", n) for n in range(10_001)], "lua", "price", 1)
 
 
 async def ended(delays: list[int], timeout: float | None) -> list[tuple[int, bool]]:
@@ -128,7 +128,7 @@ async def ended(delays: list[int], timeout: float | None) -> list[tuple[int, boo
     found = []
     async with Node("solo", watch_loop=False) as node:
         sources = {n: (await start(node, Source, n, float(delay))).address for n, delay in enumerate(delays)}
-        calls = {n: node.root.call(source, "lua", "query", 1, timeout=1000) for n, source in sources.items()}
+        calls = {n: node.root.call(source, "lua", "price", 1, timeout=1000) for n, source in sources.items()}
         answer: Answer[int, int]
         async for answer in node.root.select(calls, timeout=timeout):
             assert answer.error is None or isinstance(answer.error, CallError)
@@ -153,5 +153,5 @@ def test_property_select_gives_answers_in_completion_order(delays: list[int], ti
 async def test_a_select_of_many_calls_costs_each_the_same(node: Node) -> None:
     # Quadratic, it would wake some 50 million times and run into the test's time limit.
     sources = [await node.spawn(Source, n, 1.0 + n / 1000) for n in range(10_000)]
-    gathered = await gather(node.root, sources, "lua", "query", 1, timeout=100)
+    gathered = await gather(node.root, sources, "lua", "price", 1, timeout=100)
     assert list(gathered.answers.values()) == list(range(10_000))

@@ -283,7 +283,7 @@ async def test_what_is_not_lent_cannot_be_given_back(node: Node) -> None:
         pool.release(connection)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.integers(0, 2**32), st.integers(1, 4), st.integers(1, 25))
 def test_never_more_than_max_in_order_and_none_lost_under_random_cancellation(
     seed: int, max_size: int, users: int

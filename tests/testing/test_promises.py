@@ -7,6 +7,7 @@ import copy
 from typing import TYPE_CHECKING
 
 import pytest
+from structlog.testing import capture_logs
 
 from skyloom import CallError, Expired, Failed, NotExecuted, Unknown
 from tests.testing.world import Caller, Log, Refused, SerialLog, two_ends
@@ -59,6 +60,20 @@ async def test_promise_2_a_serial_service_and_a_section_let_one_in_at_a_time(sim
     assert caller.outcomes == {number: number for number in range(8)}
     assert log.inside == 0
     assert log.ended == log.started
+
+
+async def test_promise_2_a_section_whose_waiters_are_killed_fails_nowhere_else(sim: Sim) -> None:
+    here, there = await two_ends(sim)
+    log = await there.start_service(Log)
+    caller = await here.start_service(Caller)
+    for number in range(4):
+        caller.fork(caller.ask(number, log.address, "guarded", number, 1.0))
+    await asyncio.sleep(0.5)
+    with capture_logs() as logs:
+        there.kill(log.address)
+        await sim.settle()
+    assert not [entry for entry in logs if entry["log_level"] == "error"]
+    assert [type(outcome) for outcome in caller.outcomes.values()] == [Unknown] * 4
 
 
 async def test_promise_3_nothing_is_delivered_twice(sim: Sim) -> None:

@@ -107,14 +107,27 @@ async def test_a_crash_runs_no_finally_and_others_see_it(sim: Sim) -> None:
     assert sim.now() == pytest.approx(began + 3)
     await sim.advance(300)
     address = careful.address
-    del careful
-    gc.collect()
     assert cleaned == []
     assert down == ["its node was lost"]
     again = await sim.node("hub")
     assert not again.crashed
     with pytest.raises(NotExecuted):
         await one.call(address, "lua", "work")
+
+
+def test_no_finally_runs_when_the_world_of_a_crash_is_gone() -> None:
+    cleaned: list[str] = []
+
+    async def main(sim: Sim) -> None:
+        node = await sim.node()
+        careful = await node.start_service(Careful, cleaned)
+        node.send(careful.address, "lua", "work")
+        await sim.settle()
+        node.crash()
+
+    simulate(main, seeds=range(3))
+    gc.collect()
+    assert cleaned == []
 
 
 async def test_a_crash_at_any_event_leaves_every_call_with_an_end(sim: Sim) -> None:

@@ -100,6 +100,7 @@ class Node:
         self.monitors: dict[Address, set[Address]] = {}
         self.harbor = Harbor(self, transport)
         self._clock, self._spawner, self._watch_loop = clock, spawner, watch_loop
+        self._recordings: dict[str | None, str] = {}
         self._last_handle = 0
         self._starting: dict[str, asyncio.Future[Address]] = {}
         self._ending: dict[Address, asyncio.Task[None]] = {}
@@ -260,7 +261,16 @@ class Node:
 
     def make_cell(self, address: Address, service: Service) -> Cell:
         """The cell of a new service. Those who watch over its messages give it one of their own."""
+        path = self._recordings.pop(type(service).name, None)
+        if path is not None:
+            from skyloom.testing.record import recorded_cell  # only when asked for
+
+            return recorded_cell(self, address, service, path)
         return Cell(self, address, service)
+
+    def record(self, name: str, path: str) -> None:
+        """Record the next service of that class-level `name` to a file; see `skyloom.testing.record`."""
+        self._recordings[name] = path
 
     async def spawn(self, cls: type[Service], *args: object, **kwargs: object) -> Address:
         """Start a service: make it, run its `on_start`, register its class's `name` if it has one.

@@ -75,7 +75,7 @@ class BreakerSettings:
         if not (0 < self.failure_rate <= 1 and 0 < self.slow_rate <= 1):
             raise ValueError("failure_rate, slow_rate: parts of 1 are needed, over 0 and up to 1")
         if not (0 < self.open_seconds <= self.open_seconds_max and self.jitter >= 0 and self.slow_seconds > 0):
-            raise ValueError("needed: open_seconds over 0 and up to open_seconds_max, slow_seconds over 0, jitter 0 or more")
+            raise ValueError("open_seconds up to open_seconds_max, slow_seconds, both over 0, and a jitter are needed")
         if self.window_seconds <= 0:
             raise ValueError("window_seconds: more than 0 is needed")
 

@@ -28,8 +28,9 @@ What happens::
 The rules. Steps run in order, the undos in reverse order. A step that raises `NotExecuted`, or a `Failed` with a code
 of its own, has done nothing; with anything else (a lost peer, a deadline, a bug) it may have done its work, so its own
 undo runs too. So it does after a refusal of a step that is repeated after a crash: the first time it may have run. An
-undo that fails is tried again, for ever, with growing pauses. Every change is saved before the saga goes on. After a crash `resume` repeats what was under way: so **steps and undos must be idempotent**
-(give the saga's id along, and do nothing the second time), and an undo must bear that its step did nothing.
+undo that fails is tried again, for ever, with growing pauses. Every change is saved before the saga goes on. After a
+crash `resume` repeats what was under way: so **steps and undos must be idempotent** (give the saga's id along, and do
+nothing the second time), and an undo must bear that its step did nothing.
 
 The id is the key: running a saga again that runs joins it, and one that has ended gives the same end again. A saga
 belongs to its service, not to the request: it goes on when the caller is gone, and has no deadline but the steps' own.

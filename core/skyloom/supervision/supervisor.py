@@ -160,7 +160,6 @@ class Supervisor(Service):
             slot = self._slots.pop(id, None)
             if slot is None:
                 return False
-            slot.due = None
             await self._stop([slot])
             return True
 

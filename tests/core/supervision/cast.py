@@ -9,15 +9,15 @@ class Actor(Service):
     """Writes its starts and stops into a log that outlives it."""
 
     def __init__(self, part: str, log: list[str], *, stop_takes: float = 0) -> None:
-        self.part, self.log, self.stop_takes = part, log, stop_takes
+        self.played, self.log, self.stop_takes = part, log, stop_takes
 
     async def on_start(self) -> None:
-        self.log.append(f"+{self.part}")
-        self.register(self.part)
+        self.log.append(f"+{self.played}")
+        self.register(self.played)
 
     async def on_stop(self) -> None:
         await self.sleep(self.stop_takes)
-        self.log.append(f"-{self.part}")
+        self.log.append(f"-{self.played}")
 
     @rpc
     async def who(self) -> Address:
@@ -58,4 +58,4 @@ async def children(node: Node, supervisor: Address) -> dict[str, ChildStatus]:
 def alive(node: Node) -> list[str]:
     """The parts that are played, in the order in which they began."""
     actors = [cell.service for cell in node.cells.values()]
-    return [actor.part for actor in actors if isinstance(actor, Actor)]
+    return [actor.played for actor in actors if isinstance(actor, Actor)]

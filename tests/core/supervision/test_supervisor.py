@@ -123,13 +123,15 @@ async def test_names_move_to_the_restarted_child(node: Node) -> None:
 
 
 async def test_a_name_that_another_took_stays_with_it(node: Node) -> None:
-    await node.spawn(Supervisor, *cast([], "a"))
+    log: list[str] = []
+    await node.spawn(Supervisor, *cast(log, "a"))
     await node.call("a", "lua", "rename", "extra")
     node.kill(await node.query("a"))
     node.root.register("extra")
     await asyncio.sleep(1)
     assert await node.query("extra") == node.root.address
     assert alive(node) == ["a"]
+    assert log == ["+a", "+a"]
 
 
 async def test_start_is_in_order_and_all_or_none(node: Node) -> None:
@@ -257,11 +259,14 @@ async def test_a_crash_loop_leaves_the_others_answering_then_escalates(doomed: N
 
 
 async def test_the_root_ends_the_node_with_a_clear_last_line() -> None:
-    with pytest.raises(NodeFailed) as caught:
+    async def program() -> None:
         async with Node("doomed", watch_loop=False) as node:
             await node.spawn(Supervisor, *cast([], "a"), restarts_max=0)
             node.kill(await node.query("a"))
             await asyncio.sleep(1000)
+
+    with pytest.raises(NodeFailed) as caught:
+        await program()
     assert str(caught.value) == (
         "node doomed cannot go on: Supervisor:00000002@doomed crashed: child a, after 0 restarts in 5 s, was killed"
     )
@@ -271,10 +276,13 @@ async def test_the_root_ends_the_node_with_a_clear_last_line() -> None:
 
 
 async def test_a_body_that_fails_with_its_node_says_so_first() -> None:
-    with pytest.raises(NodeFailed) as caught:
+    async def program() -> None:
         async with Node("doomed", watch_loop=False) as node:
             node.kill(await node.spawn(Supervisor))
             raise ValueError("it went down with it")
+
+    with pytest.raises(NodeFailed) as caught:
+        await program()
     assert isinstance(caught.value.__cause__, ValueError)
 
 
@@ -420,4 +428,13 @@ def test_nonsense_is_refused() -> None:
     with pytest.raises(ValueError, match="stop_seconds"):
         permanent(Hub).but(stop_seconds=0)
     with pytest.raises(TypeError, match="subclass of Service"):
-        permanent(lambda: Hub())
+        permanent(Hub.__call__)
+
+
+async def test_nobody_comes_back_before_its_own_wait_is_over(node: Node) -> None:
+    address = await node.spawn(Supervisor, *cast([], "a", "b", "c"), restarts_max=10)
+    await kill(node, "a", settle=0.1)
+    await kill(node, "b", settle=0.01)
+    await kill(node, "c", settle=0.095)
+    states = {id: status.state for id, status in (await children(node, address)).items()}
+    assert states == {"a": "running", "b": "running", "c": "restarting"}
