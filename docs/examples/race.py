@@ -5,7 +5,7 @@ payments that ask at the same time both see the same balance. Whether they do de
 so an ordinary test passes.
 
     python docs/examples/race.py                    both payments in the order in which they were written: all is well
-    pytest docs/examples/race.py --seeds 200        finds the schedule that breaks it, and prints the command to replay it
+    pytest docs/examples/race.py --seeds 200        finds a schedule that breaks it, and prints how to replay it
 """
 
 import asyncio

@@ -161,7 +161,10 @@ async def test_promise_5_calls_to_what_dies_fail_at_once(sim: Sim) -> None:
 
 async def test_promise_6_errors_say_what_happened(sim: Sim) -> None:
     here, there = await two_ends(sim)
-    Small = type("Small", (SerialLog,), {"mailbox_messages_max": 3})  # noqa: N806  # a class
+
+    class Small(SerialLog):
+        mailbox_messages_max = 3
+
     log = await there.start_service(sim.random.choice([Log, SerialLog, Small]))
     caller = await here.start_service(Caller)
     sim.network.faults(loss=0.05, delay=(0.0, 0.1))
@@ -169,18 +172,18 @@ async def test_promise_6_errors_say_what_happened(sim: Sim) -> None:
         method, *args = sim.random.choice([("work", 0.2), ("fail", 0.1), ("note",), ("nothing",), ("note", "more")])
         caller.fork(caller.ask(number, log.address, str(method), number, *args, timeout=sim.random.random() + 0.1))
         if number == 5 and sim.random.random() < 0.3:
-            sim.random.choice([there.kill, lambda address: there.exit(log._cell, None)])(log.address)
+            there.exit(log._cell, None) if sim.random.random() < 0.5 else there.kill(log.address)
         await asyncio.sleep(sim.random.choice([0.0, 0.03]))
     await sim.advance(10)
-    for number, outcome in caller.outcomes.items():
-        started = number in log.started
+    for key, outcome in caller.outcomes.items():
+        started = key in log.started
         if isinstance(outcome, NotExecuted):
             assert not started
         elif isinstance(outcome, Failed):
             assert type(outcome) is Refused
             assert started
         elif not isinstance(outcome, CallError):
-            assert outcome == number
+            assert outcome == key
             assert started
         else:
             assert isinstance(outcome, Unknown)
@@ -215,7 +218,10 @@ async def test_promise_7_what_crosses_is_a_value(sim: Sim) -> None:
 async def test_promise_8_mailboxes_are_bounded(sim: Sim) -> None:
     here, there = await two_ends(sim)
     most = sim.random.randrange(1, 6)
-    Small = type("Small", (SerialLog,), {"mailbox_messages_max": most})  # noqa: N806  # a class
+
+    class Small(SerialLog):
+        mailbox_messages_max = most
+
     log = await there.start_service(Small)
     caller = await here.start_service(Caller)
     sent = calls = 0

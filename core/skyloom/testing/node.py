@@ -1,19 +1,19 @@
 """A node under test: everything that happens to a message is noted, and the node can crash, pause and be asked.
 
-    async def test_bank(sim: Sim) -> None:
-        node = await sim.node("bank")
-        bank = await node.start_service(Bank)  # the service itself, to look at
-        await node.call(bank.address, "lua", "pay", "ada", 5)
-        await node.settle()
-        node.assert_no_dead_letters()
-        node.assert_idle()
+async def test_bank(sim: Sim) -> None:
+    node = await sim.node("bank")
+    bank = await node.start_service(Bank)  # the service itself, to look at
+    await node.call(bank.address, "lua", "pay", "ada", 5)
+    await node.settle()
+    node.assert_no_dead_letters()
+    node.assert_idle()
 """
 
 from __future__ import annotations
 
 import asyncio
 import ctypes
-from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from skyloom.message.errors import CallError, Unknown
 from skyloom.node.cell import ANSWER, Cell
@@ -46,6 +46,7 @@ class TestNode(Node):
     """
 
     __test__ = False  # for pytest, which would take it for tests
+
     def __init__(
         self, name: str = "node-1", *, sim: Sim, env: Mapping[str, str] | None = None, connected: bool = True
     ) -> None:

@@ -37,12 +37,14 @@ SEEDS_DEFAULT: Final = 20
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--seeds` and `--seed`."""
     group = parser.getgroup("skyloom", "Skyloom's simulator")
     group.addoption("--seeds", type=int, metavar="N", help=f"seeds for each test that takes `sim` [{SEEDS_DEFAULT}]")
     group.addoption("--seed", type=int, metavar="S", help="run the tests that take `sim` once, with this seed")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    """Make the marker known, and refuse an option that makes no sense."""
     config.addinivalue_line("markers", "sim(seeds): how many seeds a test that takes `sim` runs with")
     seeds = config.getoption("--seeds")
     if seeds is not None and seeds < 1:

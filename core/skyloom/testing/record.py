@@ -4,10 +4,11 @@
     skyloom gateway my_shop:app --record INVENTORY=inventory.record
     skyloom replay inventory.record my_shop:Inventory  # the same again, as often as you like, under a debugger too
 
-The file is a stream of msgpack arrays. The first names the class, its arguments and the seed of its chance. Each of the
-others is one thing that happened to the service, in the one order in which they happened: a message started, an answer
-came, a timer fired, the clock said so, a handler went on, a message went out. The replay hands in the same things in the
-same order, and compares what goes out; where the service does something else it raises `ReplayDiverged`.
+The file is a stream of msgpack arrays. The first names the class, its arguments and the seed of its chance. Each of
+the others is one thing that happened to the service, in the one order in which they happened: a message started, an
+answer came, a timer fired, the clock said so, a handler went on, a message went out. The replay hands in the same
+things in the same order, and compares what goes out; where the service does something else it raises
+`ReplayDiverged`.
 
 Covered: `on_start`, rpc methods and raw handlers, what the service monitors (`on_down`), `call`, `send`, `select`,
 `fork`, `timeout`, `sleep`, `wait`/`wakeup`, `queue`; what `query`, `spawn`, `unique` and `kill` gave; every look at
@@ -187,7 +188,7 @@ class RecordedCell(Cell):
         self.handlers = {}  # so that every handler is begun by `begin`
         self.node = RecordedNode(node, log, clock, random.Random(seed))  # type: ignore[assignment]  # stands for it
         on_start = service.on_start
-        service.on_start = lambda: noted(log, on_start(), log.key())  # type: ignore[method-assign]  # of this one instance
+        service.on_start = lambda: noted(log, on_start(), log.key())  # type: ignore[method-assign]  # of this instance
 
     @property
     def inline(self) -> bool:  # type: ignore[override]  # the base class has a slot of that name
@@ -263,14 +264,15 @@ class RecordedCell(Cell):
         self.node.post(dest, message)
         return pending
 
-    def send(self, dest: Address, ptype: str | int, args: tuple[object, ...]) -> None:
+    def send(self, dest: Address | str, ptype: str | int, args: tuple[object, ...]) -> None:
         self.note_out(dest, self.protocol(ptype).id, self.protocol(ptype).to_payload(args))
         super().send(dest, ptype, args)
 
-    def note_out(self, dest: Address, ptype: int, payload: bytes | tuple[object, ...]) -> None:
+    def note_out(self, dest: Address | str, ptype: int, payload: bytes | tuple[object, ...]) -> None:
         """A message goes out; its payload is compared in a replay."""
         packed = payload if type(payload) is bytes else value.pack(payload)  # type: ignore[arg-type]  # a tuple
-        self.log.put("out", dest.node, dest.handle, ptype, packed)
+        where = (dest, 0) if isinstance(dest, str) else (dest.node, dest.handle)
+        self.log.put("out", *where, ptype, packed)
 
 
 def recorded_cell(node: Node, address: Address, service: Service, path: str | Path) -> RecordedCell:

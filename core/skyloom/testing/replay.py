@@ -1,7 +1,7 @@
 """Replay what `skyloom.testing.record` recorded.
 
-    replayed = replay("inventory.record", Inventory)
-    assert replayed.service.stock == ...        # as it was when the recording ended
+replayed = replay("inventory.record", Inventory)
+assert replayed.service.stock == ...        # as it was when the recording ended
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import types
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import msgpack
 
@@ -52,6 +52,7 @@ class ReplayLog(Log):
         self._keys = 0
         self._stop_at = stop_at
         self.position = 0
+        self.diverged: ReplayDiverged | None = None
 
     @property
     def next(self) -> list[Any] | None:
@@ -63,7 +64,7 @@ class ReplayLog(Log):
         event = self._events[self.position]
         self.position += 1
         if self.position == self._stop_at:
-            breakpoint()  # noqa: T100  # asked for
+            breakpoint()  # asked for
         return event
 
     def put(self, *event: object) -> None:
@@ -71,14 +72,19 @@ class ReplayLog(Log):
         if self.next is None:
             return
         if list(event) != self.next:
-            raise ReplayDiverged(f"event {self.position + 1}: recorded {_shown(self.next)}, replayed {_shown(event)}")
+            self._diverge(f"recorded {_shown(self.next)}, replayed {_shown(event)}")
         self.take()
+
+    def _diverge(self, how: str) -> NoReturn:
+        """End the replay, also where the service catches what is raised in it."""
+        self.diverged = self.diverged or ReplayDiverged(f"event {self.position + 1}: {how}")
+        raise self.diverged
 
     def look(self, what: str, read: Callable[[], float]) -> float:
         if self.next is None:
             return 0.0
         if self.next[0] != what:
-            raise ReplayDiverged(f"event {self.position + 1}: recorded {_shown(self.next)}, replayed a look at {what}")
+            self._diverge(f"recorded {_shown(self.next)}, replayed a look at {what}")
         seen: float = self.take()[1]
         return seen
 
@@ -151,6 +157,9 @@ class ReplayNode(Node):
     def post(self, dest: Address, message: Message) -> None:
         """Nowhere: answers come from the recording."""
 
+    def post_named(self, *_: Any) -> None:
+        """Nowhere."""
+
     def answer(self, message: Message, outcome: Any) -> None:
         """Nowhere either."""
 
@@ -220,6 +229,8 @@ async def _drive(node: ReplayNode, address: Address) -> None:
     """Hand in what came from outside; all else is the service's own doing, and takes its place by itself."""
     log, idle, seen = node.log, 0, -1
     while (event := log.next) is not None:
+        if log.diverged is not None:
+            raise log.diverged
         cell = node.cells.get(address)
         if cell is not None and (event[0] != "message" or cell.started) and _hand_in(node, cell, event):
             idle = 0

@@ -214,4 +214,3 @@ def _difference(first: Trace, second: Trace, seed: int) -> str:
                 "directly, or state that outlives a run."
             )
     return f"seed {seed} gave two runs that end at different times"
-

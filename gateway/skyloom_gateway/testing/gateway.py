@@ -1,12 +1,12 @@
 """A gateway under test: apps, services, agents and gate in memory, and players that connect to it.
 
-    async def test_chat(sim: Sim) -> None:
-        async with TestGateway(sim, chat) as gateway:
-            ada, bob = await gateway.connect("ada"), await gateway.connect("bob")
-            await ada.request("chat.join", {"room": "lobby"})
-            await bob.request("chat.join", {"room": "lobby"})
-            await ada.request("chat.say", {"room": "lobby", "text": "hello"})
-            assert (await bob.expect_push(ChatMessage)).text == "hello"
+async def test_chat(sim: Sim) -> None:
+    async with TestGateway(sim, chat) as gateway:
+        ada, bob = await gateway.connect("ada"), await gateway.connect("bob")
+        await ada.request("chat.join", {"room": "lobby"})
+        await bob.request("chat.join", {"room": "lobby"})
+        await ada.request("chat.say", {"room": "lobby", "text": "hello"})
+        assert (await bob.expect_push(ChatMessage)).text == "hello"
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Literal
 
 from skyloom.testing import TestNode
 from skyloom_gateway.auth import GuestAuthenticator
-from skyloom_gateway.client.client import REQUEST_TIMEOUT_SECONDS, Client
-from skyloom_gateway.client.connecting import CONNECT_TIMEOUT_SECONDS, greet
+from skyloom_gateway.client.client import CONNECT_TIMEOUT_SECONDS, REQUEST_TIMEOUT_SECONDS, Client
+from skyloom_gateway.client.connecting import greet
 from skyloom_gateway.client.conversation import Conversation
 from skyloom_gateway.client.errors import ConnectFailed
 from skyloom_gateway.server import DATABASE_ENV, Server
@@ -28,6 +28,7 @@ from skyloom_gateway.wire import JSON, MSGPACK
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import Self
 
     from skyloom.testing import Sim
     from skyloom_gateway.app import App
@@ -133,6 +134,10 @@ class TestGateway(Server):
     async def advance(self, seconds: float) -> None:
         """Let time pass; see `Sim.advance`."""
         await self.sim.advance(seconds)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
 
     async def stop(self) -> None:
         """Drain and stop, unless it crashed; players that are still there leave."""

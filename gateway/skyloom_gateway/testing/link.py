@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
-    from skyloom import Timer
+    from skyloom.node.clock import Timer
     from skyloom.testing import TestNode
     from skyloom_gateway.listener.link import LinkKind, Receiver
     from skyloom_gateway.settings import GatewaySettings
