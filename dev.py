@@ -132,8 +132,8 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def test(arguments: Sequence[str]) -> int:
-    """Run pytest; all tests on several workers, a selection on one."""
-    become([tool("python"), "-m", "pytest", *(arguments or workers())])
+    """Run pytest; without arguments all tests but those that only `ci` runs, on several workers."""
+    become([tool("python"), "-m", "pytest", *(arguments or [*workers(), "-m", "not ci"])])
 
 
 def lint(_arguments: Sequence[str] = ()) -> int:

@@ -21,6 +21,7 @@ ROWS = {
 }
 
 
+@pytest.mark.ci
 @pytest.mark.timeout(120)
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the benchmarks read memory from Linux' /proc")
 @pytest.mark.parametrize("name", sorted(ROWS))

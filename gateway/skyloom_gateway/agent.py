@@ -41,8 +41,6 @@ from skyloom_gateway.wire import CODECS, Malformed
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
 
-    from pydantic_core import SchemaValidator
-
     from skyloom import Address
     from skyloom_gateway.wire import Codec
 
@@ -79,11 +77,8 @@ class Route:
     concurrent: bool
     body: TypeAdapter[Any] | None
     answer: TypeAdapter[Any] | None
-
-    @property
-    def validator(self) -> SchemaValidator | None:
-        """What checks the body; None when the handler takes none."""
-        return None if self.body is None else self.body.validator  # type: ignore[return-value]  # never deferred here
+    validate: Callable[[object], Any] | None
+    """Checks the body; None when the handler takes none."""
 
 
 def request(route: str, *, concurrent: bool = False) -> Callable[[H], H]:
@@ -141,8 +136,13 @@ class Agent(Service):
         """A frame of the client's, forwarded by the gate: answer with the encoded body of the response."""
         route = self.routes[name]
         args: tuple[object, ...] = ()
-        if (validator := route.validator) is not None:
-            args = (self._validate(validator, body.value if type(body) is Handed else body),)
+        if route.validate is not None:
+            try:
+                args = (route.validate(body.value if type(body) is Handed else self._codec.decode_body(body)),)
+            except Malformed as malformed:
+                raise InvalidBody(malformed.reason) from None
+            except ValidationError as invalid:
+                raise _invalid_body(invalid) from None
         if route.concurrent or not route.is_request:
             answer = await route.handler(self, *args)
         else:
@@ -152,18 +152,13 @@ class Agent(Service):
             try:
                 answer = await route.handler(self, *args)
             finally:
-                self._next_turn()
+                if self._turns:
+                    self._next_turn()
+                else:
+                    self._busy = False
         if not route.is_request:
             return b""
         return self._codec.encode_body({} if answer is None else answer)
-
-    def _validate(self, validator: SchemaValidator, body: object) -> object:
-        try:
-            return validator.validate_python(self._codec.decode_body(body))
-        except Malformed as malformed:
-            raise InvalidBody(malformed.reason) from None
-        except ValidationError as invalid:
-            raise _invalid_body(invalid) from None
 
     async def _turn(self) -> None:
         """Wait until the requests that came before have ended. Raises TooLate."""
@@ -200,7 +195,8 @@ class Agent(Service):
             if name in routes:
                 raise TypeError(f"{cls.__name__}: route {name!r} has two handlers")
             body, answer = _types(cls, handler, name)
-            routes[name] = Route(name, handler, is_request, concurrent, body, answer)
+            validate = None if body is None else body.validator.validate_python
+            routes[name] = Route(name, handler, is_request, concurrent, body, answer, validate)
         cls.routes = routes
         return routes
 

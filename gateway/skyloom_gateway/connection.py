@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from skyloom import Address
     from skyloom.node.clock import Timer
-    from skyloom.node.pending import Pending
     from skyloom_gateway.app import App
     from skyloom_gateway.gate import Gate
     from skyloom_gateway.listener import Link
@@ -43,7 +42,18 @@ _KEY_BYTES: Final = 24
 class Connection:
     """The gate's half of one client; a listener's `Receiver`."""
 
-    __slots__ = ("_agents", "_authenticating", "_gate", "_hello_timer", "_starting", "link", "log", "session", "user")
+    __slots__ = (
+        "_agents",
+        "_authenticating",
+        "_gate",
+        "_hello_timer",
+        "_now",
+        "_starting",
+        "link",
+        "log",
+        "session",
+        "user",
+    )
 
     def __init__(self, gate: Gate, link: Link, number: int) -> None:
         self._gate = gate
@@ -51,6 +61,7 @@ class Connection:
         self.user = ""
         self.session = Session(link.codec, gate.limits, gate.clock.now())
         self.log = structlog.get_logger("skyloom.gate").bind(connection=number, peer=link.peer)
+        self._now = gate.clock.now
         self._agents: dict[str, Address] = {}
         self._starting: dict[str, list[Request | Notify]] = {}
         self._authenticating: asyncio.Task[None] | None = None
@@ -62,7 +73,11 @@ class Connection:
 
     def received(self, data: bytes) -> None:
         """`Receiver.received`: one frame from the client."""
-        self._act(self.session.receive(data, self._gate.clock.now()))
+        event = self.session.receive(data, self._now())
+        if type(event) is Request:
+            self._request(event)
+        else:
+            self._act(event)
 
     def _act(self, event: Event) -> None:
         if isinstance(event, Request):
@@ -139,11 +154,8 @@ class Connection:
             self._fail(frame.id, _DRAINING)
         elif (agent := self._agents.get(app.name)) is not None:
             body = frame.body
-            gate.ask(  # `_forward`, spelt out: this is the path of every request
-                agent,
-                (frame.route, body if type(body) is bytes else Handed(body)),
-                partial(self._answered, frame.id),
-            )
+            args = (frame.route, body if type(body) is bytes else Handed(body))
+            gate.ask(agent, args, partial(self._answered, frame.id))  # `_forward`, spelt out for every request
         else:
             self._start_agent(app, frame)
 
@@ -213,28 +225,22 @@ class Connection:
 
     # -- to the client ---------------------------------------------------------------------------------------
 
-    def _answered(self, id: int, pending: Pending) -> None:
+    def _answered(self, id: int, body: bytes, error: CallError | None) -> None:
         session = self.session
         if not session.awaits(id):
             return
-        try:
-            body = pending.result()
-        except CallError as error:
+        if error is not None:
             self._fail(id, self._tellable(error))
+        elif len(body) > TCP_BODY_BYTES_MAX and self.link.kind == "tcp":
+            self._fail(id, _TOO_BIG)
         else:
-            if len(body) > TCP_BODY_BYTES_MAX and self.link.kind == "tcp":
-                self._fail(id, _TOO_BIG)
-            else:
-                self.link.send(session.respond(id, body))
-                if self._gate.draining:
-                    self._gate.request_ended()
+            self.link.send(session.respond(id, body))
+            if self._gate.draining:
+                self._gate.request_ended()
 
-    def _notified(self, pending: Pending) -> None:
-        try:
-            pending.result()
-        except CallError as error:
-            if self.session.state is State.GREETED:
-                self.link.send(self.link.codec.error(0, self._tellable(error)))
+    def _notified(self, _: object, error: CallError | None) -> None:
+        if error is not None and self.session.state is State.GREETED:
+            self.link.send(self.link.codec.error(0, self._tellable(error)))
 
     def _tellable(self, error: CallError) -> WireError:
         """`client_error`, in a form that surely fits a frame: details are whatever the app put there."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from skyloom import Address
-    from skyloom.node.pending import Pending
     from skyloom_gateway.app import App
     from skyloom_gateway.auth import Authenticator
     from skyloom_gateway.listener import Link
@@ -50,6 +49,7 @@ class Gate(Service):
         new_secret: Callable[[int], str],
     ) -> None:
         self.settings = settings
+        self._request_seconds = settings.request_timeout_seconds
         self.authenticators = authenticators
         self.contract = contract
         self.new_secret = new_secret
@@ -92,9 +92,11 @@ class Gate(Service):
 
     # -- messages --------------------------------------------------------------------------------------------
 
-    def ask(self, agent: Address, frame: tuple[object, ...], on_settled: Callable[[Pending], object]) -> None:
-        """Forward a client's frame to its agent; `on_settled` gets the answer."""
-        self._cell.ask(agent, "client", frame, self.settings.request_timeout_seconds, on_settled)
+    def ask(
+        self, agent: Address, frame: tuple[object, ...], settled: Callable[[Any, CallError | None], object]
+    ) -> None:
+        """Forward a client's frame to its agent; `settled` gets the answer or the error."""
+        self._cell.ask(agent, "client", frame, self._request_seconds, settled)
 
     async def _on_client(
         self,
@@ -137,12 +139,9 @@ class Gate(Service):
     def end_agent(self, agent: Address, event: str) -> None:
         """Tell an agent that its session has ended; it may finish what it does, within `AGENT_END_SECONDS`."""
 
-        def settled(pending: Pending) -> None:
-            try:
-                pending.result()
-            except CallError as error:
-                if self.kill(agent):
-                    log.warning("agent did not end by itself", agent=str(agent), error=str(error))
+        def settled(_: object, error: CallError | None) -> None:
+            if error is not None and self.kill(agent):
+                log.warning("agent did not end by itself", agent=str(agent), error=str(error))
 
         self._cell.ask(agent, "socket", (event,), AGENT_END_SECONDS, settled)
 

@@ -269,8 +269,8 @@ async def test_monitor_tells_of_the_end(world: World, how: str) -> None:
     await asyncio.sleep(1)
     words = {"kill": "was killed", "exit": "exited", "already": "is not alive"}
     assert service.down == [(address, words[how])]
-    assert not world.here.monitors
-    assert not world.there.monitors
+    assert not world.here.services.monitors
+    assert not world.there.services.monitors
     assert not service._cell.watching
 
 
@@ -280,12 +280,12 @@ async def test_unmonitor_and_the_end_of_the_watcher(world: World) -> None:
     for watcher in watchers:
         await world.here.call(watcher, "lua", "watch", address)
     await asyncio.sleep(1)
-    assert len(world.there.monitors[address]) == 2
+    assert len(world.there.services.monitors[address]) == 2
     await world.here.call(watchers[0], "lua", "unwatch", address)
     world.here.kill(watchers[1])
     await asyncio.sleep(1)
-    assert not world.there.monitors
-    assert not world.here.monitors
+    assert not world.there.services.monitors
+    assert not world.here.services.monitors
     world.there.kill(address)
     await asyncio.sleep(1)
     assert world.here.cells[watchers[0]].service.down == []  # type: ignore[attr-defined]  # a Watcher
@@ -302,7 +302,7 @@ async def test_lost_node_ends_what_was_monitored_there(world: World) -> None:
     world.network.cut("here", "there")
     await asyncio.sleep(1)
     assert world.here.cells[watcher].service.down == [(address, "its node was lost")]  # type: ignore[attr-defined]  # a Watcher
-    assert not world.there.monitors
+    assert not world.there.services.monitors
 
 
 async def test_stop_of_the_callees_node_fails_calls_in_progress(world: World) -> None:

@@ -205,7 +205,7 @@ class EveryCallEnds(RuleBasedStateMachine):
                 assert not cell.mailbox
             self._run(node.stop())
             assert not node.cells
-            assert not node.monitors
+            assert not node.services.monitors
             assert not node.executor.leaving
         self.runner.close()
 

@@ -338,7 +338,7 @@ async def test_an_answer_queued_when_a_service_exits_is_not_lost(node: Node) -> 
     node.send(leaver.address, "lua", "note", 0)
     leaver._cell.answer(1, ("queued",))
     assert leaver._cell.answers_queued == 1
-    node.exit(leaver._cell, worker.message)
+    node.services.exit(leaver._cell, worker.message)
     assert await call == "queued"
 
 

@@ -94,6 +94,7 @@ async def hear(stream: PushStream[Any], count: int) -> list[tuple[int, dict[str,
     return heard
 
 
+@pytest.mark.ci
 @pytest.mark.timeout(90)
 async def test_nothing_is_lost_doubled_or_out_of_order(gateway: str) -> None:
     clients = await connect_all(gateway)

@@ -149,7 +149,8 @@ def test_a_client_cannot_forge_lines_or_drive_the_terminal(log: Log, form: str) 
     log.configure(format=form)
     hostile = 'eve\n{"level":"error","event":"forged"}\r\x1b[31m\u2028\x9b\u202e\x00\ud800'
     logger().info("login", user=hostile, body={hostile: [hostile]}, raw=hostile.encode("utf-8", "replace"))
-    logging.getLogger("any").warning("login of %s", hostile)
+    # pytest keeps what goes through `logging` for its report, and xdist cannot send a lone surrogate.
+    logging.getLogger("any").warning("login of %s", hostile.replace("\ud800", ""))
     text = log.text()
     assert text.count("\n") == 2
     assert text.endswith("\n")

@@ -55,6 +55,7 @@ def test_a_python_without_venv_is_told_the_package_to_install(checkout: Path, mo
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.ci
 def test_pip_speaks_only_when_it_fails(checkout: Path) -> None:
     (checkout / "constraints.txt").write_text("not a requirement!\n")
     done = subprocess.run(

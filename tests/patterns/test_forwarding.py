@@ -30,7 +30,7 @@ class Parcel:
     items: list[str]
 
 
-class Refused(Failed, code="test.refused"):
+class Refused(Failed, code="forwarding.refused"):
     """The target's own error."""
 
 

@@ -324,7 +324,7 @@ async def test_subscribing_fails_as_a_call_does_and_leaves_nothing_behind(node: 
         await NUMBERS.subscribe(reader, stuck.address, reader.on_number, timeout=1)
     await asyncio.sleep(5)
     assert stuck.numbers.subscribers == []
-    assert (reader.ends, reader.downs, node.monitors) == ([], [], {})
+    assert (reader.ends, reader.downs, node.services.monitors) == ([], [], {})
     with pytest.raises(TypeError, match="async def"):
         await NUMBERS.subscribe(reader, press.address, reader.read.append)  # type: ignore[arg-type]  # the point
 

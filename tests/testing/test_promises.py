@@ -10,12 +10,16 @@ import pytest
 from structlog.testing import capture_logs
 
 from skyloom import CallError, Expired, Failed, NotExecuted, Unknown
-from tests.testing.world import Caller, Log, Refused, SerialLog, two_ends
+from skyloom.supervision.child import permanent, temporary, transient
+from skyloom.supervision.intensity import BACKOFF_SECONDS, BACKOFF_SHARE
+from skyloom.supervision.supervisor import STRATEGIES, Supervisor
+from tests.testing.world import Caller, Family, Log, Member, Refused, SerialLog, two_ends
 
 if TYPE_CHECKING:
-    from skyloom.testing import Sim
+    from skyloom import Address
+    from skyloom.testing import Sim, TestNode
 
-pytestmark = pytest.mark.sim(seeds=300)
+pytestmark = pytest.mark.sim(seeds=100)  # `dev.py ci` runs 1,000 of each
 
 
 async def test_promise_1_messages_of_one_sender_start_in_order(sim: Sim) -> None:
@@ -107,9 +111,7 @@ async def test_promise_4_every_call_ends_and_nothing_late_starts(sim: Sim) -> No
         timeout = sim.random.choice([None, 0.3, 1.0])
         if method in ("work", "guarded"):
             slow.add(number)
-        tasks.append(
-            caller.fork(caller.ask(number, log.address, str(method), number, *args, timeout=timeout))  # type: ignore[arg-type]
-        )
+        tasks.append(caller.fork(caller.ask(number, log.address, str(method), number, *args, timeout=timeout)))
         await asyncio.sleep(sim.random.choice([0.0, 0.05]))
         if sim.random.random() < 0.2:
             cancelled.add(number)
@@ -139,7 +141,7 @@ async def test_promise_5_calls_to_what_dies_fail_at_once(sim: Sim) -> None:
     if end == "kill":
         there.kill(log.address)
     elif end == "exit":
-        there.exit(log._cell, None)
+        there.services.exit(log._cell, None)
     elif here is not there:
         there.crash()
         grace = 1.05  # until the crash is noticed
@@ -172,7 +174,7 @@ async def test_promise_6_errors_say_what_happened(sim: Sim) -> None:
         method, *args = sim.random.choice([("work", 0.2), ("fail", 0.1), ("note",), ("nothing",), ("note", "more")])
         caller.fork(caller.ask(number, log.address, str(method), number, *args, timeout=sim.random.random() + 0.1))
         if number == 5 and sim.random.random() < 0.3:
-            there.exit(log._cell, None) if sim.random.random() < 0.5 else there.kill(log.address)
+            there.services.exit(log._cell, None) if sim.random.random() < 0.5 else there.kill(log.address)
         await asyncio.sleep(sim.random.choice([0.0, 0.03]))
     await sim.advance(10)
     for key, outcome in caller.outcomes.items():
@@ -241,3 +243,83 @@ async def test_promise_8_mailboxes_are_bounded(sim: Sim) -> None:
     assert len(log.ended) == sent + calls - len(refused) - there.dead_letters.total
     assert there.dead_letters.by_reason.keys() <= {"skyloom.overloaded"}
     assert len(set(log.ended)) == len(log.ended)
+
+
+async def test_promise_9_what_crashes_comes_back_within_its_intensity(sim: Sim) -> None:
+    here, there = await two_ends(sim)
+    chance, period = sim.random, 2.0
+    family = Family(chance.choice(STRATEGIES), restarts_max=chance.randrange(4), period=period)
+    born: list[tuple[str, float]] = []
+    make = {name: chance.choice([permanent, permanent, transient, temporary]) for name in "abc"}
+    family.kinds = {name: each.__name__ for name, each in make.items()}
+    await there.spawn(
+        Supervisor,
+        *(each(Member, name, born).but(id=name) for name, each in make.items()),
+        strategy=family.strategy,
+        restarts_max=family.restarts_max,
+        period_seconds=period,
+    )
+    stranger = await there.start_service(Member, "stranger", born)
+    there.register("stranger", stranger.address)
+    for address, member in members(there).items():
+        if member is not stranger:
+            there.register(member.part, address)  # the supervisor's to move, later
+    caller = await here.start_service(Caller)
+    for _ in range(4):
+        await asyncio.sleep(chance.random())
+        born.clear()
+        family.touched.clear()
+        before, now = members(there), there.now()
+        at_once = 2 if family.strategy == "one_for_one" else 1
+        victims = chance.sample(family.running, min(len(family.running), chance.randint(1, at_once)))
+        hows = [chance.choice(["kill", "exit", "crash", "fork"]) for _ in victims]
+        asks = [
+            caller.fork(caller.ask(name, name, "who"))
+            for name in [*"abc", "stranger"]
+            if name not in victims and chance.random() < 0.7
+        ]
+        await asyncio.gather(*(end(there, victim, how) for victim, how in zip(victims, hows, strict=True)))
+        back: list[str] = []
+        for victim, how in zip(victims, hows, strict=True):
+            back += family.ended(victim, how, now)
+        await asyncio.gather(*asks)
+        await sim.advance(now + 0.05 - there.now())
+        for name in [*family.untouched, "stranger"]:  # the others keep answering, and are the same ones
+            await caller.ask(name, name, "who")
+            assert caller.outcomes[name] == name
+        same = {address for address in members(there) if address in before}
+        assert {before[address].part for address in same} == {*family.untouched, "stranger"}
+        await sim.advance(0.5)
+        assert (there.failure is not None) == family.gave_up
+        after = members(there)
+        assert sorted(member.part for member in after.values()) == sorted([*family.running, "stranger"])
+        if family.gave_up:
+            break
+        assert sorted(name for name, _ in born) == sorted(back)
+        assert family.strategy == "one_for_one" or [name for name, _ in born] == back
+        # The 1st restart within a period waits for nothing, the 2nd for 0.1 s at most, and so on.
+        earlier = len(family.crashes) - 1
+        longest = min(BACKOFF_SECONDS * 2 ** (earlier - 1), period * BACKOFF_SHARE / max(1, family.restarts_max))
+        assert all(time <= now + (longest if earlier > 0 else 0.0) + 1e-6 for _, time in born)
+        for address, member in after.items():  # names move
+            assert there.names.find(member.part) == address
+        for name in family.running:
+            await caller.ask(name, name, "who")
+            assert caller.outcomes[name] == name
+
+
+def members(node: TestNode) -> dict[Address, Member]:
+    return {address: cell.service for address, cell in node.cells.items() if isinstance(cell.service, Member)}
+
+
+async def end(node: TestNode, name: str, how: str) -> None:
+    """End a service in one of the ways in which services end."""
+    address = node.names.find(name)
+    assert address is not None
+    if how == "kill":
+        node.kill(address)
+    else:
+        try:
+            await node.call(address, "lua", "end", how)
+        except CallError as error:
+            assert isinstance(error, Unknown | NotExecuted)

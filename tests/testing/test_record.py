@@ -89,8 +89,8 @@ async def record(path: Path) -> list[object]:
         return list(notebook.notes)
 
 
-@pytest.fixture(params=["virtual time", pytest.param("real time", marks=pytest.mark.real_time)])
-async def recorded(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, list[object]]:
+@pytest.fixture
+async def recorded(tmp_path: Path) -> tuple[Path, list[object]]:
     path = tmp_path / "notebook.record"
     return path, await record(path)
 

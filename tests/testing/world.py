@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from skyloom import Address, CallError, Failed, Response, Service, rpc
@@ -101,7 +102,7 @@ class Caller(Service):
         self.outcomes: dict[object, object] = {}
         self.times: dict[object, float] = {}
 
-    async def ask(self, key: object, dest: Address, method: str, *args: object, timeout: float | None = None) -> None:
+    async def ask(self, key: object, dest: Address | str, method: str, *args: object, timeout: float | None = None) -> None:
         outcome: object
         try:
             outcome = await self.call(dest, "lua", method, *args, timeout=timeout)
@@ -109,6 +110,73 @@ class Caller(Service):
             outcome = error
         self.outcomes[key] = outcome
         self.times[key] = self.clock.now()
+
+
+class Member(Service):
+    """A child of a supervisor; it ends as it is told."""
+
+    def __init__(self, part: str, born: list[tuple[str, float]]) -> None:
+        self.part, self.born = part, born
+
+    async def on_start(self) -> None:
+        self.born.append((self.part, self.clock.now()))
+
+    @rpc
+    async def who(self) -> str:
+        return self.part
+
+    @rpc
+    async def end(self, how: str) -> None:
+        if how == "crash":
+            self.crash("its state is bad")
+        elif how == "fork":
+            self.fork(self.fail(), critical=True)
+        else:
+            self.exit()
+
+    async def fail(self) -> None:
+        raise ValueError("what it cannot do without has failed")
+
+
+@dataclass
+class Family:
+    """The model of a supervisor: who must run, who comes back, and when it is too much."""
+
+    strategy: str
+    restarts_max: int
+    period: float
+    kinds: dict[str, str] = field(default_factory=dict)
+    over: set[str] = field(default_factory=set)
+    crashes: list[float] = field(default_factory=list)
+    touched: set[str] = field(default_factory=set)
+    gave_up: bool = False
+
+    @property
+    def running(self) -> list[str]:
+        return [] if self.gave_up else [name for name in self.kinds if name not in self.over]
+
+    @property
+    def untouched(self) -> list[str]:
+        """Those who run on, of those who ran before the last crashes."""
+        return [name for name in self.running if name not in self.touched]
+
+    def ended(self, victim: str, how: str, now: float) -> list[str]:
+        """Who is started anew, and in which order, because this one ended."""
+        self.touched.add(victim)
+        kind = self.kinds[victim]
+        if kind == "temporary" or (kind == "transient" and how == "exit"):
+            self.over.add(victim)
+            return []
+        self.crashes = [*(time for time in self.crashes if time > now - self.period), now]
+        if len(self.crashes) > self.restarts_max:
+            self.gave_up = True
+            return []
+        names = list(self.kinds)
+        first = {"one_for_one": names.index(victim), "rest_for_one": names.index(victim), "one_for_all": 0}
+        group = [victim] if self.strategy == "one_for_one" else names[first[self.strategy] :]
+        self.touched.update(group)
+        self.over.update(name for name in group if self.kinds[name] == "temporary")
+        return [name for name in group if name not in self.over]
 
 
 async def two_ends(sim: Sim) -> tuple[TestNode, TestNode]:

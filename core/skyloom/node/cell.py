@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from skyloom.message.errors import CallError, Expired, Failed, NotExecuted
+from skyloom.message.errors import CallError, Expired, NotExecuted
 from skyloom.message.message import NEVER, SESSION_MAX, Message
 from skyloom.message.protocol import BUILTIN, Protocol
 from skyloom.message.ptype import Ptype
 from skyloom.message.value import ATOMS, all_atoms, weigh
+from skyloom.node.handling import begin
 from skyloom.node.pending import OPEN, Pending
 from skyloom.node.worker import CURRENT
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Callable, Coroutine
 
     from skyloom.message.address import Address
     from skyloom.node.node import Node
@@ -43,10 +44,6 @@ log = structlog.get_logger("skyloom.service")
 
 ANSWER: Final = -1
 """The type of an answer in a mailbox; no message from outside has it."""
-
-
-class NotBegun(NotExecuted):
-    """No handler could be started; told apart from a NotExecuted that a handler got from a call of its own."""
 
 
 class Cell:
@@ -79,6 +76,8 @@ class Cell:
         "pressure",
         "protocols",
         "queued",
+        "quick",
+        "quick_rpc",
         "running",
         "serial",
         "service",
@@ -101,8 +100,11 @@ class Cell:
         self.protocols: dict[str | int, Protocol] = BUILTIN
         self.messages_max = type(service).mailbox_messages_max
         self.bytes_max = type(service).mailbox_bytes_max
-        self.handlers: dict[int, Callable[..., Awaitable[object]]] | None = None
+        self.handlers: dict[int, Callable[..., Coroutine[Any, Any, object]]] | None = None
         self.unopened: frozenset[int] = frozenset()
+        # What a worker may start without `begin`: handlers of unpacked arguments, and rpc methods.
+        self.quick: dict[int, Callable[..., Coroutine[Any, Any, object]]] | None = None
+        self.quick_rpc = True
         self.started = False
         self.ending = False
         self.inline = False
@@ -261,9 +263,9 @@ class Cell:
         ptype: str | int,
         args: tuple[object, ...],
         timeout: float | None,
-        on_settled: Callable[[Pending], object],
+        settled: Callable[[Any, CallError | None], object],
     ) -> None:
-        """`call` for those who cannot await: `on_settled` gets the settled `Pending`, perhaps at once."""
+        """`call` for those who cannot await: ``settled(answer, error)`` is called once, perhaps at once."""
         message, protocol = self.request(dest, ptype, args, timeout)
         node, executor = self.node, self.executor
         target = node.cells.get(dest)
@@ -271,23 +273,24 @@ class Cell:
             outcome: object
             try:
                 answer = executor.step(target, message, protocol)
-                outcome = (answer,)
             except CallError as error:
-                answer = outcome = error
-            if answer is OPEN:
+                if not self.mailbox or not self._behind():
+                    settled(None, error)
+                    return
+                outcome = error
+            else:
+                if answer is not OPEN and (not self.mailbox or not self._behind()):
+                    settled(answer, None)
+                    return
+                outcome = answer if answer is OPEN else (answer,)
+            if outcome is OPEN:
                 pending = self._claimed(message, dest, protocol)
-            elif self._behind():
+            else:
                 pending = self._queue_answer(message, dest, protocol, outcome)
-            else:
-                pending = Pending(dest, protocol)
-                pending.settle(outcome)
-            if pending.outcome is OPEN:
-                pending.on_settled = on_settled
-            else:
-                on_settled(pending)
         else:
-            self.expect(message, dest, protocol).on_settled = on_settled
+            pending = self.expect(message, dest, protocol)
             node.post(dest, message)
+        pending.hand_to(settled)
 
     def expect(self, message: Message, dest: Address, protocol: Protocol) -> Pending:
         """Have the answer to `message` delivered to a `Pending`, or an Expired at its deadline."""
@@ -437,62 +440,17 @@ class Cell:
 
     def begin(self, message: Message) -> Coroutine[Any, Any, object]:
         """The coroutine that handles a message. Raises NotBegun when there is none to start."""
-        ptype = message.ptype
-        handlers = self.handlers
-        if handlers is not None and ptype in handlers:
-            return self._run_raw(handlers[ptype], message)
-        if ptype == _LUA:
-            return self._begin_rpc(message)
-        if ptype == _QUEUE:
-            return self._run_queued(self._begin_rpc(message))
-        if ptype == _ERROR and not message.session and self.service._watches is not None:
-            return self.service._watches.down(message.source, str(self._unpack(message)[0]))
-        name = self.protocols[ptype].name if ptype in self.protocols else str(ptype)
-        raise NotBegun(
-            f"{type(self.service).__name__} has no handler for {name!r} messages",
-            code="skyloom.no_handler",
-            kind="unimplemented",
-            retryable=False,
-        )
+        return begin(self, message)
 
-    def _begin_rpc(self, message: Message) -> Coroutine[Any, Any, object]:
-        payload = message.payload
-        args = payload if type(payload) is tuple else self._unpack(message)
-        name = args[0] if args else None
-        method = self.methods.get(name) if type(name) is str else None
-        if method is None:
-            shown = repr(name[:64]) if isinstance(name, str) else f"a {type(name).__name__}"
-            raise NotBegun(
-                f"{type(self.service).__name__} has no @rpc method {shown}",
-                code="skyloom.no_method",
-                kind="unimplemented",
-                retryable=False,
-            )
-        try:
-            return method(self.service, *args[1:])
-        except TypeError as error:  # binding the arguments failed: a coroutine's body has not begun here
-            raise NotBegun(str(error), code="skyloom.bad_arguments", kind="invalid_argument", retryable=False) from None
-
-    def _unpack(self, message: Message) -> tuple[Any, ...]:
-        protocol = self.protocols.get(message.ptype)
-        if protocol is None:
-            raise NotBegun(
-                f"protocol {message.ptype} is not registered here", code="skyloom.no_handler", retryable=False
-            )
-        try:
-            return protocol.from_payload(message.payload)
-        except ValueError as error:
-            raise NotBegun(str(error), code="skyloom.bad_payload", kind="invalid_argument", retryable=False) from None
-
-    async def _run_queued(self, handler: Coroutine[Any, Any, object]) -> object:
-        try:
-            async with self.service.queue_section:
-                return await handler
-        finally:
-            handler.close()  # it has not begun when the wait for the section was cancelled
-
-    def _run_raw(self, handler: Callable[..., Awaitable[object]], message: Message) -> Coroutine[Any, Any, object]:
-        return _run_raw(handler, message, () if message.ptype in self.unopened else self._unpack(message))
+    def add_handler(self, ptype: int, handler: Callable[..., Coroutine[Any, Any, object]], *, unpack: bool) -> None:
+        """Have a handler of the user's handle a message type; see `Service.dispatch`."""
+        self.handlers = {**(self.handlers or {}), ptype: handler}
+        self.unopened = self.unopened - {ptype} if unpack else self.unopened | {ptype}
+        quick = {**(self.quick or {}), ptype: handler}
+        if not unpack or self.protocols[ptype].pack is not None:
+            del quick[ptype]
+        self.quick = quick
+        self.quick_rpc = _LUA not in self.handlers
 
     # -- answers going out -----------------------------------------------------------------------------------
 
@@ -515,10 +473,3 @@ class Cell:
     def release(self, message: Message) -> None:
         if self.open is not None:
             self.open.pop(message, None)
-
-
-async def _run_raw(handler: Callable[..., Awaitable[object]], message: Message, args: tuple[Any, ...]) -> object:
-    answer = await handler(message.session, message.source, *args)
-    if answer is None and message.session and not message.taken:
-        raise Failed("the handler ended without an answer", code="skyloom.no_answer")
-    return answer

@@ -16,9 +16,9 @@ from skyloom.message.errors import (
     error_to_values,
 )
 from skyloom.message.value import ATOMS, copied
-from skyloom.node.cell import NotBegun
 from skyloom.node.current_task import swap_current_task
 from skyloom.node.dead_letters import traceback_text
+from skyloom.node.handling import NotBegun
 from skyloom.node.pending import OPEN, Pending
 from skyloom.node.worker import IDLE, WORKERS_IDLE_MAX, Worker
 

@@ -154,32 +154,32 @@ class Harbor:
             raise ValueError("a word to a harbor needs a handle")
         target = Address(self._node.name, handle)
         if word == "kill":
-            self._node.kill(target)
+            self._node.services.kill(target)
         elif word == "monitor":
-            self._node.monitor(message.source, target)
+            self._node.services.monitor(message.source, target)
         elif word == "unmonitor":
-            self._node.unmonitor(message.source, target)
+            self._node.services.unmonitor(message.source, target)
         else:
             raise ValueError(f"unknown word {word!r} to a harbor")
 
     def _down(self, watcher: Address, message: Message) -> None:
         """A service of another node that `watcher` monitors has ended."""
-        watchers = self._node.monitors.get(message.source)
+        watchers = self._node.services.monitors.get(message.source)
         if watchers is not None and watcher in watchers:
-            self._node.unmonitor(watcher, message.source, tell=False)
+            self._node.services.unmonitor(watcher, message.source, tell=False)
             self._node.post(watcher, message)
 
     def _lost(self, peer: str) -> None:
         """A node is gone: fail the calls that wait for it, and report its services as ended."""
-        node = self._node
+        node, services = self._node, self._node.services
         for cell in list(node.cells.values()):
             waiting = [s for s, p in (cell.pending or {}).items() if p.destination.node == peer]
             for session in waiting:
                 cell.answer(session, Unknown(f"node {peer!r} was lost during the call", code="skyloom.peer_lost"))
-        for target, watchers in list(node.monitors.items()):
+        for target, watchers in list(services.monitors.items()):
             for watcher in sorted(watcher for watcher in watchers if watcher.node == peer):
-                node.unmonitor(watcher, target, tell=False)
-        for target in [target for target in node.monitors if target.node == peer]:
-            for watcher in sorted(node.monitors.pop(target)):
+                services.unmonitor(watcher, target, tell=False)
+        for target in [target for target in services.monitors if target.node == peer]:
+            for watcher in sorted(services.monitors.pop(target)):
                 if watcher.node == node.name:
                     node.post(watcher, Message(int(Ptype.ERROR), target, 0, ("its node was lost",)))

@@ -37,6 +37,22 @@ class Pending:
         if self.on_settled is not None:
             self.on_settled(self)
 
+    def hand_to(self, settled: Callable[[Any, CallError | None], object]) -> None:
+        """Call ``settled(answer, error)`` once it is settled, at once when it is."""
+
+        def hand(_: Pending) -> None:
+            try:
+                answer = self.result()
+            except CallError as error:
+                settled(None, error)
+            else:
+                settled(answer, None)
+
+        if self.outcome is OPEN:
+            self.on_settled = hand
+        else:
+            hand(self)
+
     def result(self) -> Any:
         """The answer: nothing, one value or a tuple of them. Raises the CallError when there is none."""
         outcome = self.outcome

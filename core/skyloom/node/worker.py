@@ -15,7 +15,9 @@ import types
 from contextvars import Context, ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
+from skyloom.message.errors import Failed
 from skyloom.message.ptype import Ptype
+from skyloom.node.handling import NO_ANSWER
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -101,21 +103,22 @@ def _run_handlers(worker: Worker) -> Generator[Any, Any, None]:
         cell: Any = worker.cell
         args = message.payload
         try:
-            # The usual case, an rpc with unpacked arguments, spelt out; `begin` knows this and all others.
-            if (
-                message.ptype == _LUA
-                and type(args) is tuple
-                and cell.handlers is None
-                and args
-                and args[0] in cell.methods
-            ):
+            # The usual cases, unpacked arguments for an rpc or a handler, spelt out; `begin` knows these and all.
+            if type(args) is not tuple:
+                worker.value = yield from cell.begin(message)
+            elif message.ptype == _LUA and cell.quick_rpc and args and args[0] in cell.methods:
                 try:
                     handler = cell.methods[args[0]](cell.service, *args[1:])
                 except TypeError:
                     handler = cell.begin(message)  # says what is wrong with the arguments
+                worker.value = yield from handler
+            elif (quick := cell.quick) is not None and message.ptype in quick:
+                value = yield from quick[message.ptype](message.session, message.source, *args)
+                if value is None and message.session and not message.taken:
+                    raise Failed(NO_ANSWER, code="skyloom.no_answer")
+                worker.value = value
             else:
-                handler = cell.begin(message)
-            worker.value = yield from handler
+                worker.value = yield from cell.begin(message)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # the caller is told
             worker.error = error
         message = yield IDLE

@@ -214,7 +214,7 @@ class Operations(Generic[T]):
         except asyncio.CancelledError:
             self._end(operation, OperationState.CANCELLED)
             raise
-        except Exception as error:  # noqa: BLE001  # `_fault` logs it; who asks is told
+        except Exception as error:  # noqa: BLE001 - it is logged, and told to who asks
             self._end(operation, OperationState.FAILED, error=self._fault(operation, error))
         else:
             self._end(operation, OperationState.DONE, value=value)

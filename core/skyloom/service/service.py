@@ -250,7 +250,9 @@ class Service:
         protocols[name] = protocols[id] = Protocol(name, id, pack, unpack)
         self._cell.protocols = protocols
 
-    def dispatch(self, ptype: str | int, handler: Callable[..., Awaitable[object]], *, unpack: bool = True) -> None:
+    def dispatch(
+        self, ptype: str | int, handler: Callable[..., Coroutine[Any, Any, object]], *, unpack: bool = True
+    ) -> None:
         """Handle a message type by hand: ``await handler(session, source, *arguments)`` (skynet.dispatch).
 
         Returning something is answering; so is `ret`. A handler of a call that ends without an answer, a `response`
@@ -259,10 +261,7 @@ class Service:
         """
         if not inspect.iscoroutinefunction(handler):
             raise TypeError(f"dispatch {ptype!r}: the handler must be `async def`")
-        cell = self._cell
-        id = cell.protocol(ptype).id
-        cell.handlers = {**(cell.handlers or {}), id: handler}
-        cell.unopened = cell.unopened - {id} if unpack else cell.unopened | {id}
+        self._cell.add_handler(self._cell.protocol(ptype).id, handler, unpack=unpack)
 
     # -- time and tasks --------------------------------------------------------------------------------------
 
@@ -282,7 +281,7 @@ class Service:
             def ended(task: asyncio.Task[T]) -> None:
                 error = None if task.cancelled() else task.exception()
                 if error is not None:
-                    cell.node.crash_service(cell, error, request)
+                    cell.node.services.crash(cell, error, request)
 
             task.add_done_callback(ended)
         return task
@@ -348,7 +347,7 @@ class Service:
 
     def exit(self) -> None:
         """End this service once the handler that says so has ended and answered; all others fail at once."""
-        self.node.exit(self._cell, CURRENT.get())
+        self.node.services.exit(self._cell, CURRENT.get())
 
     def crash(self, reason: str | BaseException) -> NoReturn:
         """End this service at once because its state cannot be trusted any more; its supervisor starts a new one.
@@ -359,7 +358,7 @@ class Service:
         not return: what runs is cancelled, and callers get Unknown.
         """
         error = Crash(reason) if isinstance(reason, str) else reason
-        self.node.crash_service(self._cell, error, CURRENT.get())
+        self.node.services.crash(self._cell, error, CURRENT.get())
         raise asyncio.CancelledError(f"{self.title} crashed")
 
     def kill(self, address: Address) -> bool:

@@ -25,7 +25,7 @@ class Watches:
         callbacks = self._callbacks.get(address)
         if callbacks is None:
             self._callbacks[address] = [callback]
-            self._service.node.monitor(self._service.address, address)
+            self._service.node.services.monitor(self._service.address, address)
         elif callback not in callbacks:
             callbacks.append(callback)
 
@@ -37,7 +37,7 @@ class Watches:
         callbacks.remove(callback)
         if not callbacks:
             del self._callbacks[address]
-            self._service.node.unmonitor(self._service.address, address)
+            self._service.node.services.unmonitor(self._service.address, address)
 
     async def down(self, address: Address, how: str) -> None:
         """Handle the word of a service's end."""

@@ -32,7 +32,7 @@ import structlog
 
 from skyloom.message.errors import Failed, NameTaken
 from skyloom.message.value import Handed
-from skyloom.node.node import EXITED
+from skyloom.node.services import EXITED
 from skyloom.service.rpc import Proxy, rpc
 from skyloom.service.service import Service
 from skyloom.supervision.child import Child, ChildStatus, State
@@ -215,7 +215,7 @@ class Supervisor(Service):
         """Start a child, and give it the names that its predecessor had. Raises what `spawn` raises."""
         child, before = slot.child, slot.cell
         address = await self.spawn(child.service, *child.args, **child.kwargs)
-        slot.cell = self.node.adopt(self._cell, address)
+        slot.cell = self.node.services.adopt(self._cell, address)
         slot.due = None
         self._alive[address] = slot
         self.monitor(address, self._on_child_down)
@@ -231,7 +231,7 @@ class Supervisor(Service):
                 continue
             self.unmonitor(cell.address, self._on_child_down)  # its end is meant
             seconds = slot.child.stop_seconds
-            await self.node.shut(cell.address, cell.service.stop_seconds if seconds is None else seconds)
+            await self.node.services.shut(cell.address, cell.service.stop_seconds if seconds is None else seconds)
 
     # -- crashes ---------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from skyloom.node.cell import ANSWER, Cell
 from skyloom.node.executor import Executor
 from skyloom.node.node import Node
 from skyloom.node.pending import OPEN, Pending
+from skyloom.node.services import Services
 from skyloom.testing.clock import SimClock, SimSpawner
 from skyloom.testing.network import DETECT_SECONDS
 from skyloom.testing.waits import who_waits
@@ -38,6 +39,31 @@ if TYPE_CHECKING:
 S = TypeVar("S", bound="Service")
 
 
+class SimServices(Services):
+    """Gives each service a cell that notes what happens."""
+
+    def make_cell(self, address: Address, service: Service) -> Cell:
+        return SimCell(self._node, address, service)
+
+
+class SimExecutor(Executor):
+    """Notes the calls that run inside their callers."""
+
+    def step(self, target: Cell, message: Message, protocol: Protocol) -> object:
+        """`Executor.step`, noted."""
+        node = target.node
+        assert isinstance(node, TestNode)
+        node.note("start", message, target.address)
+        try:
+            answer = super().step(target, message, protocol)
+        except CallError as error:
+            node.note("answer", message, target.address, error)
+            raise
+        if answer is not OPEN:
+            node.note("answer", message, target.address, (answer,))
+        return answer
+
+
 class TestNode(Node):
     """See the module's docstring; `Sim.node` makes and starts one.
 
@@ -46,6 +72,8 @@ class TestNode(Node):
     """
 
     __test__ = False  # for pytest, which would take it for tests
+    services_type = SimServices
+    executor_type = SimExecutor
 
     def __init__(
         self, name: str = "node-1", *, sim: Sim, env: Mapping[str, str] | None = None, connected: bool = True
@@ -78,10 +106,6 @@ class TestNode(Node):
 
     def watch_loop(self) -> None:
         """Not here: the watch takes real time."""
-
-    def make_cell(self, address: Address, service: Service) -> Cell:
-        """A cell that notes what happens."""
-        return SimCell(self, address, service)
 
     # -- for tests -------------------------------------------------------------------------------------------
 
@@ -190,24 +214,6 @@ class TestNode(Node):
         super().refuse(message, dest, error)
 
 
-class SimExecutor(Executor):
-    """Notes the calls that run inside their callers."""
-
-    def step(self, target: Cell, message: Message, protocol: Protocol) -> object:
-        """`Executor.step`, noted."""
-        node = target.node
-        assert isinstance(node, TestNode)
-        node.note("start", message, target.address)
-        try:
-            answer = super().step(target, message, protocol)
-        except CallError as error:
-            node.note("answer", message, target.address, error)
-            raise
-        if answer is not OPEN:
-            node.note("answer", message, target.address, (answer,))
-        return answer
-
-
 class SimCell(Cell):
     """Notes what comes in and what starts."""
 
@@ -215,7 +221,7 @@ class SimCell(Cell):
     node: TestNode
 
     @property
-    def inline(self) -> bool:  # type: ignore[override]  # the base class has a slot of that name
+    def inline(self) -> bool:
         """Whether a call may run inside its caller: where both are right, the seed decides."""
         return self._inline and self.node.sim.coin()
 

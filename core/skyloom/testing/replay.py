@@ -18,6 +18,7 @@ from skyloom.message.address import Address
 from skyloom.message.errors import error_from_values
 from skyloom.message.message import Message
 from skyloom.node.node import Node
+from skyloom.node.services import Services
 from skyloom.testing.loop import SimLoop
 from skyloom.testing.record import MAGIC, VERSION, Log, RecordedCell
 
@@ -136,18 +137,29 @@ class ReplayClock:
         return timer
 
 
+class ReplayServices(Services):
+    """The services of a `ReplayNode`: the one that is replayed, and the root."""
+
+    _node: ReplayNode
+
+    def make_cell(self, address: Address, service: Service) -> Cell:
+        node = self._node
+        if node._root is None:
+            return super().make_cell(address, service)
+        return RecordedCell(node, address, service, node.log, node.replayed, node.seed)
+
+    def monitor(self, watcher: Address, target: Address) -> None:
+        """What was told of it is in the recording."""
+
+
 class ReplayNode(Node):
     """A node that holds the one service; whatever it sends goes nowhere."""
 
+    services_type = ReplayServices
     log: ReplayLog
     replayed: ReplayClock
     seed: int
     handle: int
-
-    def make_cell(self, address: Address, service: Service) -> Cell:
-        if self._root is None:
-            return super().make_cell(address, service)
-        return RecordedCell(self, address, service, self.log, self.replayed, self.seed)
 
     async def start(self) -> None:
         """Start it; outside the service's own code it is always 0 o'clock, so that nothing is ever too late."""
@@ -162,9 +174,6 @@ class ReplayNode(Node):
 
     def answer(self, message: Message, outcome: Any) -> None:
         """Nowhere either."""
-
-    def monitor(self, watcher: Address, target: Address) -> None:
-        """What was told of it is in the recording."""
 
 
 def read(path: str | Path) -> tuple[list[Any], list[list[Any]]]:
@@ -207,7 +216,7 @@ async def _replay(
     node.replayed = ReplayClock(node.log)
     node.seed = seed
     await node.start()
-    node._last_handle = handle - 1
+    node.services.last_handle = handle - 1
     kwargs: dict[str, Any] = {}
     if args is None:
         if given is None:

@@ -26,6 +26,9 @@ class State(Enum):
     CLOSED = "closed"
 
 
+_GREETED = State.GREETED  # looked up for every frame, and an enum's members are slow to find
+
+
 class Session:
     """One client's session: which frames may come when, how many, and what each of them means.
 
@@ -72,11 +75,13 @@ class Session:
         "_deadline",
         "_early",
         "_early_bytes",
+        "_frame_bytes_max",
         "_in_flight",
         "_limits",
         "_messages",
         "_notice_at",
         "_refusals",
+        "_requests_max",
         "_state",
         "id",
         "refusals_total",
@@ -91,6 +96,8 @@ class Session:
         self.refusals_total = 0
         self._codec = codec
         self._limits = limits
+        self._frame_bytes_max = limits.frame_bytes_max
+        self._requests_max = limits.requests_in_flight_max
         self._state = State.CONNECTED
         self._deadline = now + limits.hello_timeout_seconds
         self._early: deque[bytes] = deque()
@@ -133,7 +140,7 @@ class Session:
         Raises:
             WrongState: `release` was not called, or not run to its end, after `greet`.
         """
-        if self._state is State.GREETED:
+        if self._state is _GREETED:
             if self._early:
                 raise WrongState("receive() after greet() and before release() would mix up the frames' order")
             return self._receive_greeted(data, now)
@@ -219,8 +226,8 @@ class Session:
         Raises:
             WrongState: the session is not greeted.
         """
-        if self._state is not State.GREETED:
-            self._require(State.GREETED, "push()")
+        if self._state is not _GREETED:
+            self._require(_GREETED, "push()")
         self.seq += 1
         return self._codec.push(self.seq, tail)
 
@@ -289,7 +296,7 @@ class Session:
         return _NOTHING
 
     def _receive_greeted(self, data: bytes, now: float) -> Event:
-        if len(data) > self._limits.frame_bytes_max:
+        if len(data) > self._frame_bytes_max:
             return self.close(CloseCode.TOO_BIG, f"a frame has at most {self._limits.frame_bytes_max} bytes")
         try:
             frame = self._codec.decode(data)
@@ -301,7 +308,11 @@ class Session:
                 return self._refuse(frame.id, wait, now)
             if self._refusals:
                 self._refusals -= 1
-            return self._admit(frame)
+            in_flight = self._in_flight
+            if frame.id in in_flight or len(in_flight) >= self._requests_max:
+                return self._turn_away(frame)
+            in_flight.add(frame.id)
+            return frame
         if type(frame) is Hello:
             return self.close(CloseCode.MALFORMED, "hello: a session has only one")
         wait = (self._messages if type(frame) is Notify else self._controls).take(now)
@@ -313,10 +324,10 @@ class Session:
             return frame
         return Reply(self._codec.pong()) if type(frame) is Ping else _NOTHING
 
-    def _admit(self, request: Request) -> Event:
+    def _turn_away(self, request: Request) -> Event:
+        """Answer a request that may not come in now."""
         id = request.id
-        in_flight = self._in_flight
-        if id in in_flight:
+        if id in self._in_flight:
             return self._error(
                 id,
                 WireError(
@@ -325,19 +336,16 @@ class Session:
                     "a request of this id is still in flight: give each request its own",
                 ),
             )
-        if len(in_flight) >= self._limits.requests_in_flight_max:
-            return self._error(
-                id,
-                WireError(
-                    "gateway.too_many_requests",
-                    ErrorKind.RESOURCE_EXHAUSTED,
-                    "too many requests wait for an answer: wait for some of them",
-                    retryable=True,
-                    details={"requests_in_flight_max": self._limits.requests_in_flight_max},
-                ),
-            )
-        in_flight.add(id)
-        return request
+        return self._error(
+            id,
+            WireError(
+                "gateway.too_many_requests",
+                ErrorKind.RESOURCE_EXHAUSTED,
+                "too many requests wait for an answer: wait for some of them",
+                retryable=True,
+                details={"requests_in_flight_max": self._requests_max},
+            ),
+        )
 
     def _refuse(self, id: int | None, wait: float, now: float) -> Event:
         """Turn away a frame over a rate; `id` is None where nobody waits for an answer.

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from pydantic import BaseModel
 from pydantic_core import from_json, to_json
 
 from skyloom_gateway.wire import fields
@@ -175,6 +176,9 @@ class JsonCodec:
 
     def encode_body(self, value: object) -> bytes:
         """See `Codec.encode_body`."""
+        if isinstance(value, BaseModel) and "ser_json_inf_nan" not in value.model_config:
+            # The model's own serializer takes half the time; its NaN is null too, unless its class says otherwise.
+            return value.__pydantic_serializer__.to_json(value, by_alias=True)
         return to_json(value, inf_nan_mode="null")
 
     def welcome(self, fields: Mapping[str, object]) -> bytes:

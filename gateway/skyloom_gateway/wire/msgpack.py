@@ -10,6 +10,7 @@ from sys import maxsize
 from typing import Final
 
 import msgpack
+from pydantic import BaseModel
 from pydantic_core import from_json, to_json, to_jsonable_python
 
 from skyloom_gateway.wire import fields
@@ -260,6 +261,8 @@ class MsgpackCodec:
 
     def encode_body(self, value: object) -> bytes:
         """See `Codec.encode_body`. Data takes the form it has in json: both encodings carry equal values."""
+        if isinstance(value, BaseModel) and "ser_json_inf_nan" not in value.model_config:
+            return _pack_plain(value.__pydantic_serializer__.to_python(value, mode="json", by_alias=True))
         return _pack_plain(to_jsonable_python(value))
 
     def welcome(self, fields: Mapping[str, object]) -> bytes:

@@ -164,7 +164,7 @@ async def test_each_child_has_its_deadline_to_stop(node: Node) -> None:
         *cast(log, "a"),
     )
     started = node.now()
-    await node.shut(supervisor, None)
+    await node.services.shut(supervisor, None)
     assert node.now() - started == pytest.approx(22)
     assert log == ["+patient", "+slow", "+a", "-a", "-patient"]
     assert alive(node) == []
@@ -182,7 +182,7 @@ async def test_a_child_that_ignores_its_cancellation_holds_nobody_up(node: Node)
     log: list[str] = []
     supervisor = await node.spawn(Supervisor, *cast(log, "a"), permanent(Stubborn).but(stop_seconds=1))
     started = node.now()
-    await node.shut(supervisor, None)
+    await node.services.shut(supervisor, None)
     assert node.now() - started == pytest.approx(1)
     assert log == ["+a", "-a"]
 
@@ -316,7 +316,7 @@ async def test_a_storm_of_crashes_at_once(node: Node) -> None:
     await asyncio.sleep(5)
     assert sorted(alive(node)) == sorted(parts)
     assert all(status.restarts == 1 for status in (await children(node, supervisor)).values())
-    await node.shut(supervisor, None)
+    await node.services.shut(supervisor, None)
     assert alive(node) == []
 
 
@@ -405,7 +405,7 @@ async def test_a_stop_in_the_middle_of_a_restart(node: Node) -> None:
     await asyncio.sleep(1)
     assert len(Slow.began) == 2
     started = node.now()
-    await node.shut(supervisor, None)
+    await node.services.shut(supervisor, None)
     assert node.now() == started
     assert len(node.cells) == 1
 

@@ -1,0 +1,89 @@
+"""Which handler a message starts, and with what."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from skyloom.message.errors import Failed, NotExecuted
+from skyloom.message.ptype import Ptype
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from skyloom.message.message import Message
+    from skyloom.node.cell import Cell
+
+_LUA, _QUEUE, _ERROR = int(Ptype.LUA), int(Ptype.QUEUE), int(Ptype.ERROR)
+
+NO_ANSWER: Final = "the handler ended without an answer"
+
+
+class NotBegun(NotExecuted):
+    """No handler could be started; told apart from a NotExecuted that a handler got from a call of its own."""
+
+
+def begin(cell: Cell, message: Message) -> Coroutine[Any, Any, object]:
+    """The coroutine that handles a message. Raises NotBegun when there is none to start."""
+    ptype = message.ptype
+    handlers = cell.handlers
+    if handlers is not None and ptype in handlers:
+        return _run_raw(handlers[ptype], message, () if ptype in cell.unopened else _unpack(cell, message))
+    if ptype == _LUA:
+        return _begin_rpc(cell, message)
+    if ptype == _QUEUE:
+        return _run_queued(cell, _begin_rpc(cell, message))
+    if ptype == _ERROR and not message.session and cell.service._watches is not None:
+        return cell.service._watches.down(message.source, str(_unpack(cell, message)[0]))
+    name = cell.protocols[ptype].name if ptype in cell.protocols else str(ptype)
+    raise NotBegun(
+        f"{type(cell.service).__name__} has no handler for {name!r} messages",
+        code="skyloom.no_handler",
+        kind="unimplemented",
+        retryable=False,
+    )
+
+
+def _begin_rpc(cell: Cell, message: Message) -> Coroutine[Any, Any, object]:
+    payload = message.payload
+    args = payload if type(payload) is tuple else _unpack(cell, message)
+    name = args[0] if args else None
+    method = cell.methods.get(name) if type(name) is str else None
+    if method is None:
+        shown = repr(name[:64]) if isinstance(name, str) else f"a {type(name).__name__}"
+        raise NotBegun(
+            f"{type(cell.service).__name__} has no @rpc method {shown}",
+            code="skyloom.no_method",
+            kind="unimplemented",
+            retryable=False,
+        )
+    try:
+        return method(cell.service, *args[1:])
+    except TypeError as error:  # binding the arguments failed: a coroutine's body has not begun here
+        raise NotBegun(str(error), code="skyloom.bad_arguments", kind="invalid_argument", retryable=False) from None
+
+
+def _unpack(cell: Cell, message: Message) -> tuple[Any, ...]:
+    protocol = cell.protocols.get(message.ptype)
+    if protocol is None:
+        raise NotBegun(f"protocol {message.ptype} is not registered here", code="skyloom.no_handler", retryable=False)
+    try:
+        return protocol.from_payload(message.payload)
+    except ValueError as error:
+        raise NotBegun(str(error), code="skyloom.bad_payload", kind="invalid_argument", retryable=False) from None
+
+
+async def _run_queued(cell: Cell, handler: Coroutine[Any, Any, object]) -> object:
+    try:
+        async with cell.service.queue_section:
+            return await handler
+    finally:
+        handler.close()  # it has not begun when the wait for the section was cancelled
+
+
+async def _run_raw(
+    handler: Callable[..., Coroutine[Any, Any, object]], message: Message, args: tuple[Any, ...]
+) -> object:
+    answer = await handler(message.session, message.source, *args)
+    if answer is None and message.session and not message.taken:
+        raise Failed(NO_ANSWER, code="skyloom.no_answer")
+    return answer
