@@ -20,9 +20,7 @@ FUNCTION_LINES_MAX = 80
 VAGUE_MODULES = {"base", "common", "helper", "helpers", "manager", "misc", "util", "utils"}
 # Names of one person's machine, or of one package index.
 MACHINE_PATH = re.compile(r"(?<![\w.:}-])/(?:home|root|work|Users|opt/pypi)/\w")
-INDEX_HOST = re.compile(
-    r"pypi[.]org/simple|pythonhosted[.]org|registry[.]npmjs|--(?:extra-)?index-url|/simple/"
-)
+INDEX_HOST = re.compile(r"pypi[.]org/simple|pythonhosted[.]org|registry[.]npmjs|--(?:extra-)?index-url|/simple/")
 EXCEPTION = re.compile(r"#\s*(?:noqa|type:\s*ignore|pragma:\s*no cover)")
 # The codes in the form the tool wants, then - or another # and the reason; a pragma has no code.
 REASONED = re.compile(

@@ -54,9 +54,7 @@ class VirtualSelector(selectors.DefaultSelector):
 
     def _threads_work(self) -> bool:
         started = set(threading.enumerate()) - self.threads_before
-        return any(
-            not thread.name.startswith("asyncio_") for thread in started
-        )  # not the executor's idle ones
+        return any(not thread.name.startswith("asyncio_") for thread in started)  # not the executor's idle ones
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):

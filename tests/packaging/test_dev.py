@@ -58,9 +58,7 @@ def test_a_python_without_venv_is_told_the_package_to_install(checkout: Path, mo
 @pytest.mark.ci
 def test_pip_speaks_only_when_it_fails(checkout: Path) -> None:
     (checkout / "constraints.txt").write_text("not a requirement!\n")
-    done = subprocess.run(
-        [sys.executable, "dev.py", "lint"], cwd=checkout, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "dev.py", "lint"], cwd=checkout, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "pip could not install" in done.stderr
     assert "not a requirement!" in done.stderr
@@ -84,9 +82,7 @@ def test_the_environment_is_made_anew_when_a_file_that_decides_it_changes(checko
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_reaches_the_server_and_its_status_comes_back(
-    checkout: Path, number: signal.Signals
-) -> None:
+def test_a_signal_reaches_the_server_and_its_status_comes_back(checkout: Path, number: signal.Signals) -> None:
     dev = load(checkout)
     programs = checkout / ".venv" / "bin"
     programs.mkdir(parents=True)

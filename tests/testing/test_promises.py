@@ -274,7 +274,7 @@ async def test_promise_9_what_crashes_comes_back_within_its_intensity(sim: Sim) 
         victims = chance.sample(family.running, min(len(family.running), chance.randint(1, at_once)))
         hows = [chance.choice(["kill", "exit", "crash", "fork"]) for _ in victims]
         asks = [
-            caller.fork(caller.ask(name, name, "who"))
+            caller.fork(caller.ask(("meanwhile", name), name, "who"))
             for name in [*"abc", "stranger"]
             if name not in victims and chance.random() < 0.7
         ]
@@ -283,6 +283,8 @@ async def test_promise_9_what_crashes_comes_back_within_its_intensity(sim: Sim) 
         for victim, how in zip(victims, hows, strict=True):
             back += family.ended(victim, how, now)
         await asyncio.gather(*asks)
+        for name in [*family.untouched, "stranger"]:
+            assert caller.outcomes.pop(("meanwhile", name), name) == name
         await sim.advance(now + 0.05 - there.now())
         for name in [*family.untouched, "stranger"]:  # the others keep answering, and are the same ones
             await caller.ask(name, name, "who")
