@@ -7,6 +7,7 @@ import errno
 import ipaddress
 import socket
 import ssl
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from skyloom_gateway.listener.connections import Connections, Refusal, Ticket
@@ -18,7 +19,7 @@ from skyloom_gateway.listener.tls import server_context
 from skyloom_gateway.wire import CloseCode
 
 
-class Port:
+class Port(ABC):
     """What WebSocketListener and TcpListener have in common.
 
     Args:
@@ -51,9 +52,9 @@ class Port:
         self._server: asyncio.AbstractServer | None = None
         self._empty: asyncio.Future[None] | None = None
 
+    @abstractmethod
     def connect(self) -> Stream:
         """A new connection's protocol, for the transport to drive."""
-        raise NotImplementedError
 
     async def start(self) -> tuple[str, int]:
         """Bind and listen.

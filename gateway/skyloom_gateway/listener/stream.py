@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar, cast
 
 import structlog
@@ -33,7 +34,7 @@ INTERNAL_ERROR = 1011
 _log = structlog.get_logger("skyloom.listener")
 
 
-class Stream(asyncio.Protocol):
+class Stream(asyncio.Protocol, ABC):
     """What WebSocket and TCP connections have in common."""
 
     __slots__ = (
@@ -94,25 +95,25 @@ class Stream(asyncio.Protocol):
 
     # What a transport needs of its subclass.
 
+    @abstractmethod
     def opened(self) -> None:
         """The socket is there."""
-        raise NotImplementedError
 
+    @abstractmethod
     def consume(self, data: bytes) -> None:
         """Bytes have arrived; output is corked until this returns."""
-        raise NotImplementedError
 
+    @abstractmethod
     def ended(self) -> None:
         """The client sends no more; output is corked until this returns."""
-        raise NotImplementedError
 
+    @abstractmethod
     def ping(self) -> None:
         """Ask the client for a sign of life."""
-        raise NotImplementedError
 
+    @abstractmethod
     def close(self, code: int, reason: str, frame: bytes | None = None) -> None:
         """`Link.close`."""
-        raise NotImplementedError
 
     # asyncio's callbacks.
 
