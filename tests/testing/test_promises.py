@@ -29,7 +29,7 @@ async def test_promise_1_messages_of_one_sender_start_in_order(sim: Sim) -> None
     chance = sim.random
 
     async def send(sender: Caller, which: int) -> None:
-        for number in range(8):
+        for number in range(6):
             value = (which, number)
             way = chance.randrange(5)
             if way == 0:
@@ -48,7 +48,7 @@ async def test_promise_1_messages_of_one_sender_start_in_order(sim: Sim) -> None
     await asyncio.gather(*(senders[n].fork(send(senders[n], n)) for n in range(3)))
     await sim.advance(1)
     for which in range(3):
-        assert [value for value in log.started if value[0] == which] == [(which, n) for n in range(8)]  # type: ignore[index]  # pairs
+        assert [value for value in log.started if value[0] == which] == [(which, n) for n in range(6)]  # type: ignore[index]  # pairs
 
 
 async def test_promise_2_a_serial_service_and_a_section_let_one_in_at_a_time(sim: Sim) -> None:
@@ -170,7 +170,7 @@ async def test_promise_6_errors_say_what_happened(sim: Sim) -> None:
     log = await there.start_service(sim.random.choice([Log, SerialLog, Small]))
     caller = await here.start_service(Caller)
     sim.network.faults(loss=0.05, delay=(0.0, 0.1))
-    for number in range(10):
+    for number in range(8):
         method, *args = sim.random.choice([("work", 0.2), ("fail", 0.1), ("note",), ("nothing",), ("note", "more")])
         caller.fork(caller.ask(number, log.address, str(method), number, *args, timeout=sim.random.random() + 0.1))
         if number == 5 and sim.random.random() < 0.3:
@@ -227,7 +227,7 @@ async def test_promise_8_mailboxes_are_bounded(sim: Sim) -> None:
     log = await there.start_service(Small)
     caller = await here.start_service(Caller)
     sent = calls = 0
-    for number in range(12):
+    for number in range(10):
         if sim.random.random() < 0.5:
             calls += 1
             caller.fork(caller.ask(number, log.address, "work", number, 0.05, timeout=60))
@@ -248,7 +248,7 @@ async def test_promise_8_mailboxes_are_bounded(sim: Sim) -> None:
 async def test_promise_9_what_crashes_comes_back_within_its_intensity(sim: Sim) -> None:
     here, there = await two_ends(sim)
     chance, period = sim.random, 2.0
-    family = Family(chance.choice(STRATEGIES), restarts_max=chance.randrange(4), period=period)
+    family = Family(chance.choice(STRATEGIES), restarts_max=chance.randrange(3), period=period)
     born: list[tuple[str, float]] = []
     make = {name: chance.choice([permanent, permanent, transient, temporary]) for name in "abc"}
     family.kinds = {name: each.__name__ for name, each in make.items()}
@@ -263,12 +263,13 @@ async def test_promise_9_what_crashes_comes_back_within_its_intensity(sim: Sim) 
     there.register("stranger", stranger.address)
     for address, member in members(there).items():
         if member is not stranger:
-            there.register(member.part, address)  # the supervisor's to move, later
+            there.register(member.role, address)  # the supervisor's to move, later
     caller = await here.start_service(Caller)
-    for _ in range(4):
+    for _ in range(3):
         await asyncio.sleep(chance.random())
         born.clear()
         family.touched.clear()
+        caller.outcomes.clear()
         before, now = members(there), there.now()
         at_once = 2 if family.strategy == "one_for_one" else 1
         victims = chance.sample(family.running, min(len(family.running), chance.randint(1, at_once)))
@@ -290,11 +291,11 @@ async def test_promise_9_what_crashes_comes_back_within_its_intensity(sim: Sim) 
             await caller.ask(name, name, "who")
             assert caller.outcomes[name] == name
         same = {address for address in members(there) if address in before}
-        assert {before[address].part for address in same} == {*family.untouched, "stranger"}
+        assert {before[address].role for address in same} == {*family.untouched, "stranger"}
         await sim.advance(0.5)
         assert (there.failure is not None) == family.gave_up
         after = members(there)
-        assert sorted(member.part for member in after.values()) == sorted([*family.running, "stranger"])
+        assert sorted(member.role for member in after.values()) == sorted([*family.running, "stranger"])
         if family.gave_up:
             break
         assert sorted(name for name, _ in born) == sorted(back)
@@ -304,7 +305,7 @@ async def test_promise_9_what_crashes_comes_back_within_its_intensity(sim: Sim) 
         longest = min(BACKOFF_SECONDS * 2 ** (earlier - 1), period * BACKOFF_SHARE / max(1, family.restarts_max))
         assert all(time <= now + (longest if earlier > 0 else 0.0) + 1e-6 for _, time in born)
         for address, member in after.items():  # names move
-            assert there.names.find(member.part) == address
+            assert there.names.find(member.role) == address
         for name in family.running:
             await caller.ask(name, name, "who")
             assert caller.outcomes[name] == name
@@ -323,5 +324,5 @@ async def end(node: TestNode, name: str, how: str) -> None:
     else:
         try:
             await node.call(address, "lua", "end", how)
-        except CallError as error:
-            assert isinstance(error, Unknown | NotExecuted)
+        except (Unknown, NotExecuted):
+            return

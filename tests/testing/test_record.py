@@ -7,10 +7,11 @@ from pathlib import Path
 
 import msgpack
 import pytest
+import uvloop
 from typer.testing import CliRunner
 
-from skyloom import Address, Expired, Node, NotExecuted, Service, rpc
-from skyloom.testing.replay import ReplayDiverged, read, replay
+from skyloom import Address, Expired, NameTaken, Node, NotExecuted, Service, rpc
+from skyloom.testing.replay import NotReplayable, ReplayDiverged, read, replay
 from skyloom_gateway.cli import main
 
 
@@ -89,7 +90,7 @@ async def record(path: Path) -> list[object]:
         return list(notebook.notes)
 
 
-@pytest.fixture
+@pytest.fixture(params=["virtual time", pytest.param("real time", marks=pytest.mark.real_time)])
 async def recorded(tmp_path: Path) -> tuple[Path, list[object]]:
     path = tmp_path / "notebook.record"
     return path, await record(path)
@@ -129,6 +130,135 @@ def test_the_command_line_replays(recorded: tuple[Path, list[object]], monkeypat
     assert done.exit_code == 0
     assert "did the same in all" in done.output
     assert CliRunner().invoke(main, ["replay", str(recorded[0]), "m:Dearer"]).exit_code == 1
+
+
+class Juggler(Service):
+    """Does with tasks and the loop's own timers what the order of one turn of the loop decides."""
+
+    name = "JUGGLER"
+
+    def __init__(self, peer: Address) -> None:
+        self.peer = peer
+        self.notes: list[object] = []
+        self.event = asyncio.Event()
+
+    async def on_start(self) -> None:
+        self.timeout(0.001, self.tick)
+
+    async def tick(self) -> None:
+        self.notes.append(("tick", asyncio.get_running_loop().time()))
+        self.event.set()
+        self.event.clear()
+        self.timeout(self.random.random() * 0.004, self.tick)
+
+    async def ask(self, number: int) -> object:
+        try:
+            return await self.call(self.peer, "lua", "double", number, timeout=0.01)
+        except Expired as error:
+            return error.code
+
+    async def side(self, number: int) -> None:
+        try:
+            await self.sleep(self.random.random() * 0.004)
+            self.notes.append(("side", number))
+        finally:
+            self.notes.append(("over", number))
+
+    @rpc
+    async def juggle(self, number: int) -> float:
+        notes = self.notes
+        side = self.fork(self.side(number))
+        side.add_done_callback(lambda _: notes.append(("done", number)))
+        notes.append(await asyncio.gather(*map(self.ask, range(3))))
+        for seconds in (0, 0.001, 0.003):
+            try:
+                async with asyncio.timeout(seconds):
+                    notes.append(await self.ask(number))
+            except TimeoutError:
+                notes.append(("late", number, seconds))
+        try:
+            await asyncio.wait_for(self.event.wait(), 0.002)
+        except TimeoutError:
+            notes.append(("no tick", number))
+        async for each in self.select({key: self.ask(key) for key in range(3)}, timeout=0.01):
+            notes.append((each.key, each.value))
+            if self.random.random() < 0.3:
+                break
+        async with asyncio.TaskGroup() as group:
+            for key in range(2):
+                group.create_task(self.side(key))
+        self.fork(self.ask(0)).cancel()
+        notes.append(side.cancel())
+        try:
+            self.register("PEER")
+        except NameTaken as error:
+            notes.append(str(error))
+        return self.random.random()
+
+
+def test_what_a_service_does_with_the_loop_itself_is_replayed(tmp_path: Path) -> None:
+    async def juggle(path: Path) -> list[object]:
+        async with Node("n", watch_loop=False) as node:
+            node.record("JUGGLER", str(path))
+            peer = await node.spawn(Peer)
+            node.register("PEER", peer)
+            address = await node.spawn(Juggler, peer)
+            juggler = node.cells[address].service
+            assert isinstance(juggler, Juggler)
+            await asyncio.gather(*(node.call(address, "lua", "juggle", n, timeout=20) for n in range(10)))
+            return list(juggler.notes)
+
+    for loop_factory in (asyncio.new_event_loop, uvloop.new_event_loop):
+        for turn in range(3):
+            path = tmp_path / f"{loop_factory.__module__}{turn}.record"
+            with asyncio.Runner(loop_factory=loop_factory) as runner:
+                notes = runner.run(juggle(path))
+            replayed = replay(path, Juggler)
+            assert isinstance(replayed.service, Juggler)
+            assert len(replayed.service.notes) > 100
+            assert replayed.service.notes == notes
+
+
+class Reader(Service):
+    """Awaits what is not in a recording."""
+
+    name = "READER"
+
+    @rpc
+    async def read(self) -> int:
+        return await asyncio.to_thread(lambda: 42)
+
+
+def test_what_a_thread_gave_cannot_be_replayed_and_that_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "reader.record"
+
+    async def read_once() -> None:
+        async with Node("n", watch_loop=False) as node:
+            node.record("READER", str(path))
+            address = await node.spawn(Reader)
+            assert await node.call(address, "lua", "read") == 42  # the service itself goes on
+
+    asyncio.run(read_once())
+    with pytest.raises(NotReplayable, match=r"Reader\.read \(.*test_record.py:\d+\) awaited something from outside"):
+        replay(path, Reader)
+
+
+def test_a_recording_ends_with_its_service(tmp_path: Path) -> None:
+    path = tmp_path / "killed.record"
+
+    async def kill_it() -> None:
+        async with Node("n", watch_loop=False) as node:
+            node.record("JUGGLER", str(path))
+            peer = await node.spawn(Peer)
+            address = await node.spawn(Juggler, peer)
+            calls = [asyncio.ensure_future(node.call(address, "lua", "juggle", n, timeout=20)) for n in range(3)]
+            await asyncio.sleep(0.01)
+            node.kill(address)
+            await asyncio.wait(calls)
+
+    asyncio.run(kill_it())
+    assert read(path)[1][-1] == ["ended"]
+    replay(path, Juggler)
 
 
 def test_the_command_line_says_what_is_no_service() -> None:

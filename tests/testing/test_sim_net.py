@@ -189,3 +189,17 @@ def test_what_does_not_follow_the_seed_is_found() -> None:
     with pytest.raises(Diverged, match="the first difference is event 1"):
         simulate(main, seeds=[5])
     assert len(simulate(main, seeds=[5, 6, 7], twice=False)) == 3
+
+
+@pytest.mark.sim(seeds=20)
+async def test_a_node_that_comes_back_gets_no_answer_that_its_predecessor_asked_for(sim: Sim) -> None:
+    there = await sim.node("there")
+    log = await there.start_service(Log)
+    here = await sim.node("here")
+    here.root.fork(here.call(log.address, "lua", "work", "old", 0.2))
+    await sim.advance(0.1)
+    here.crash()
+    again = await sim.node("here")  # before anybody has noticed; its addresses and sessions are the same ones
+    assert await again.call(log.address, "lua", "work", "new", 1.0) == "new"
+    assert log.ended == ["old", "new"]
+    there.assert_idle()

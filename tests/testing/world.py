@@ -102,7 +102,9 @@ class Caller(Service):
         self.outcomes: dict[object, object] = {}
         self.times: dict[object, float] = {}
 
-    async def ask(self, key: object, dest: Address | str, method: str, *args: object, timeout: float | None = None) -> None:
+    async def ask(
+        self, key: object, dest: Address | str, method: str, *args: object, timeout: float | None = None
+    ) -> None:
         outcome: object
         try:
             outcome = await self.call(dest, "lua", method, *args, timeout=timeout)
@@ -115,15 +117,15 @@ class Caller(Service):
 class Member(Service):
     """A child of a supervisor; it ends as it is told."""
 
-    def __init__(self, part: str, born: list[tuple[str, float]]) -> None:
-        self.part, self.born = part, born
+    def __init__(self, role: str, born: list[tuple[str, float]]) -> None:
+        self.role, self.born = role, born
 
     async def on_start(self) -> None:
-        self.born.append((self.part, self.clock.now()))
+        self.born.append((self.role, self.clock.now()))
 
     @rpc
     async def who(self) -> str:
-        return self.part
+        return self.role
 
     @rpc
     async def end(self, how: str) -> None:

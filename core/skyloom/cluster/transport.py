@@ -21,7 +21,8 @@ class Transport(Protocol):
     """Carries bytes between nodes: in order for each pair of nodes, at most once, never blocking.
 
     ``receive(peer, data)`` and ``lost(peer)`` are called on the event loop's thread. After ``lost(peer)`` nothing
-    that was under way from that peer arrives any more.
+    that was under way from that peer arrives any more. A node that comes back under its name was lost before: nothing
+    comes from the new one until ``lost(peer)`` was called for the old one.
     """
 
     async def start(self, node: str, receive: Callable[[str, bytes], None], lost: Callable[[str], None]) -> None:

@@ -176,6 +176,10 @@ class Harbor:
             waiting = [s for s, p in (cell.pending or {}).items() if p.destination.node == peer]
             for session in waiting:
                 cell.answer(session, Unknown(f"node {peer!r} was lost during the call", code="skyloom.peer_lost"))
+            for message in (*(cell.open or ()), *(cell.mailbox or ())):
+                if message.source.node == peer:
+                    message.session = 0  # nobody waits, and the next node of that name will count from 1 again
+                    cell.release(message)
         for target, watchers in list(services.monitors.items()):
             for watcher in sorted(watcher for watcher in watchers if watcher.node == peer):
                 services.unmonitor(watcher, target, tell=False)

@@ -140,8 +140,8 @@ class SimLoop(asyncio.SelectorEventLoop):
 
     def _due(self) -> list[asyncio.Handle]:
         """Take the timers whose time has come."""
-        scheduled = self._scheduled
-        if self._timer_cancelled_count > max(_CANCELLED_TIMERS_MIN, len(scheduled) // 2):
+        scheduled, cancelled = self._scheduled, self._timer_cancelled_count
+        if cancelled > _CANCELLED_TIMERS_MIN and cancelled > len(scheduled) // 2:
             for handle in scheduled:
                 if handle.cancelled():
                     handle._scheduled = False  # type: ignore[attr-defined]  # the base class's mark

@@ -141,6 +141,9 @@ class SimNet:
     def join(self, name: str, member: SimTransport) -> None:
         if name in self._members:
             raise ValueError(f"the network has a node {name!r} already")
+        for one, peer in sorted(self._unseen):
+            if peer == name:
+                self._lose(one, peer)  # its predecessor, before anybody takes the new one for it
         self._members[name] = member
         self._parted = {pair for pair in self._parted if name not in pair}
         self._unseen = {pair for pair in self._unseen if name not in pair}

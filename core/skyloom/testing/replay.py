@@ -7,6 +7,7 @@ assert replayed.service.stock == ...        # as it was when the recording ended
 from __future__ import annotations
 
 import asyncio
+import builtins
 import types
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -15,11 +16,11 @@ import msgpack
 
 from skyloom.message import value
 from skyloom.message.address import Address
-from skyloom.message.errors import error_from_values
+from skyloom.message.errors import NameTaken, error_from_values
 from skyloom.message.message import Message
 from skyloom.node.node import Node
 from skyloom.node.services import Services
-from skyloom.testing.loop import SimLoop
+from skyloom.testing.noted_loop import Inside, Noted, running
 from skyloom.testing.record import MAGIC, VERSION, Log, RecordedCell
 
 if TYPE_CHECKING:
@@ -45,15 +46,25 @@ class Replayed:
     events: int
 
 
+class NotReplayable(ValueError):
+    """The service awaited something of which a recording knows nothing. The text says where."""
+
+
 class ReplayLog(Log):
     """Hands out the events of a file, one after the other."""
 
-    def __init__(self, events: list[list[Any]], stop_at: int | None) -> None:
+    def __init__(self, events: list[list[Any]], seed: int, stop_at: int | None) -> None:
         self._events = events
         self._keys = 0
         self._stop_at = stop_at
+        self.seed = seed
         self.position = 0
         self.diverged: ReplayDiverged | None = None
+        self.timers: dict[int, _Timer] = {}
+        self.callbacks: dict[int | str, tuple[Noted, tuple[Any, ...]]] = {}
+
+    def begin(self, cls: type[Service], args: tuple[object, ...], kwargs: dict[str, Any]) -> None:
+        """The head was read before."""
 
     @property
     def next(self) -> list[Any] | None:
@@ -61,7 +72,9 @@ class ReplayLog(Log):
         return self._events[self.position] if self.position < len(self._events) else None
 
     def take(self) -> list[Any]:
-        """Pass over an event."""
+        """Pass over an event. Past the last one the service stands still: what it did then is not known."""
+        if self.next is None:
+            raise asyncio.CancelledError("the recording ends here")
         event = self._events[self.position]
         self.position += 1
         if self.position == self._stop_at:
@@ -69,31 +82,75 @@ class ReplayLog(Log):
         return event
 
     def put(self, *event: object) -> None:
-        """The service did something; it must be what comes next. After the last event anything goes."""
-        if self.next is None:
+        """The service did something; it must be what comes next."""
+        if self.over:
             return
-        if list(event) != self.next:
+        if self.next is not None and list(event) != self.next:
             self._diverge(f"recorded {_shown(self.next)}, replayed {_shown(event)}")
         self.take()
+
+    def end(self, *event: object) -> None:
+        if not self.over and self.next is not None:
+            self.put(*event)
+        self.over = True
 
     def _diverge(self, how: str) -> NoReturn:
         """End the replay, also where the service catches what is raised in it."""
         self.diverged = self.diverged or ReplayDiverged(f"event {self.position + 1}: {how}")
         raise self.diverged
 
+    def _taken(self, *whats: str) -> list[Any]:
+        if self.next is not None and self.next[0] not in whats:
+            self._diverge(f"recorded {_shown(self.next)}, replayed {whats[0]}")
+        return self.take()
+
     def look(self, what: str, read: Callable[[], float]) -> float:
-        if self.next is None:
+        if self.over:
             return 0.0
-        if self.next[0] != what:
-            self._diverge(f"recorded {_shown(self.next)}, replayed a look at {what}")
-        seen: float = self.take()[1]
+        seen: float = self._taken(what)[1]
         return seen
+
+    def timer(self, start: Callable[..., Any], callback: Callable[..., object], args: tuple[Any, ...]) -> Any:
+        timer = self.timers[self.key()] = _Timer(callback, args)
+        return timer
+
+    def callback(self, noted: Noted, args: tuple[Any, ...]) -> None:
+        """Its turn may not have come yet."""
+        self.callbacks[noted.key] = noted, args
+        if self.over:
+            self.stop()
+
+    def stop(self) -> None:
+        """The replay is over: nothing waits for its turn any more."""
+        self.over = True
+        for _, args in self.callbacks.values():
+            for arg in args:
+                if hasattr(arg, "send"):  # an abandoned generator's last step, which nobody will take
+                    arg.close()
+        self.callbacks.clear()
+
+    def ask(self, what: str, ask: Callable[[], None]) -> None:
+        if running() is not self:
+            ask()
+            return
+        _, name, text = self._taken(what)
+        if name is not None:
+            raise self._again(name, text)
+
+    def _again(self, name: str, text: str) -> Exception:
+        """An exception that is no CallError."""
+        error = NameTaken if name == NameTaken.__name__ else getattr(builtins, name, None)
+        if isinstance(error, type) and issubclass(error, Exception):
+            return error(text)
+        return NotReplayable(f"event {self.position}: recorded {name}: {text}, which cannot be raised again")
 
     async def result(self, what: str, coroutine: Coroutine[Any, Any, Any]) -> Any:
         coroutine.close()
         key = self.key()
         await self._until_given(key)
         event = self.take()
+        if event[0] == "raised":
+            raise self._again(event[3], event[4])
         values = value.unpack(event[3])
         if event[0] == "failed":
             raise error_from_values(values)
@@ -101,40 +158,44 @@ class ReplayLog(Log):
 
     @types.coroutine
     def _until_given(self, key: int) -> Generator[None, None, None]:
-        while self.next is None or self.next[0] not in ("gave", "failed") or self.next[1] != key:
+        while self.next is None or self.next[0] not in ("gave", "failed", "raised") or self.next[1] != key:
             yield
 
+    def watch(self, awaited: Any, coroutine: Any) -> None:
+        """What came from outside is not replayed at all."""
+
     def turn(self, key: int) -> Generator[None, None, None]:
-        while self.next is not None and self.next != ["step", key]:
+        event = ["step", key]
+        while self.next != event:
+            if self.over:
+                raise asyncio.CancelledError("the replay is over")
             yield
-        if self.next is not None:
-            self.take()
+        self.take()
 
 
 class _Timer:
+    """Set by the service; fires when the recording says so."""
+
     def __init__(self, callback: Callable[..., object], args: tuple[Any, ...]) -> None:
-        self.callback, self.args = callback, args
+        self._callback, self._args = callback, args
+        self._cancelled = False
 
     def cancel(self) -> None:
-        self.callback = lambda *_: None
+        self._cancelled = True
+
+    def cancelled(self) -> bool:
+        return self._cancelled
+
+    def fire(self) -> None:
+        if not self._cancelled:
+            self._callback(*self._args)
 
 
-class ReplayClock:
-    """Says what the recorded clock said, and fires timers when they fired."""
-
-    def __init__(self, log: ReplayLog) -> None:
-        self._log = log
-        self.timers: dict[int, _Timer] = {}
-
-    def now(self) -> float:
-        return self._log.look("now", float)
+class ReplayLoop(asyncio.SelectorEventLoop):
+    """A loop for which it is always 0 o'clock: what happens when is in the recording."""
 
     def time(self) -> float:
-        return self._log.look("time", float)
-
-    def call_at(self, when: float, callback: Callable[..., object], *args: Any) -> _Timer:
-        timer = self.timers[self._log.key()] = _Timer(callback, args)
-        return timer
+        return 0.0
 
 
 class ReplayServices(Services):
@@ -146,7 +207,7 @@ class ReplayServices(Services):
         node = self._node
         if node._root is None:
             return super().make_cell(address, service)
-        return RecordedCell(node, address, service, node.log, node.replayed, node.seed)
+        return RecordedCell(node, address, service, node.log)
 
     def monitor(self, watcher: Address, target: Address) -> None:
         """What was told of it is in the recording."""
@@ -157,14 +218,6 @@ class ReplayNode(Node):
 
     services_type = ReplayServices
     log: ReplayLog
-    replayed: ReplayClock
-    seed: int
-    handle: int
-
-    async def start(self) -> None:
-        """Start it; outside the service's own code it is always 0 o'clock, so that nothing is ever too late."""
-        await super().start()
-        self.now = lambda: 0.0
 
     def post(self, dest: Address, message: Message) -> None:
         """Nowhere: answers come from the recording."""
@@ -200,10 +253,17 @@ def replay(
     """Replay a recording into a fresh instance of a class.
 
     `args` are the constructor's, when those recorded are not values or others are wished; `break_at` opens the
-    debugger at the event of that number. Raises ReplayDiverged, and ValueError for a file that is no recording.
+    debugger at the event of that number. Raises ReplayDiverged, NotReplayable for a service that awaited what cannot
+    be recorded (before any of it runs, for it would touch the same files and sockets again), and ValueError for a file
+    that is no recording.
     """
     head, events = read(path)
-    with asyncio.Runner(loop_factory=SimLoop) as runner:
+    if events and events[-1][0] == "outside":
+        raise NotReplayable(
+            f"{path}: {events[-1][1]} awaited something from outside of Skyloom (a thread, a socket, a database or a"
+            f" task that is not the service's); that is not in the recording, which ends there, at event {len(events)}"
+        )
+    with asyncio.Runner(loop_factory=ReplayLoop) as runner:
         return runner.run(_replay(head, events, cls, args, break_at))
 
 
@@ -212,9 +272,7 @@ async def _replay(
 ) -> Replayed:
     _, _, _, name, handle, seed, env, given = head
     node = ReplayNode(name, env=env, watch_loop=False)
-    node.log = ReplayLog(events, break_at)
-    node.replayed = ReplayClock(node.log)
-    node.seed = seed
+    node.log = ReplayLog(events, seed, break_at)
     await node.start()
     node.services.last_handle = handle - 1
     kwargs: dict[str, Any] = {}
@@ -227,9 +285,8 @@ async def _replay(
     try:
         await _drive(node, address)
         service = node.cells[address].service
-        await asyncio.sleep(0)  # noqa: TID251  # one turn, for what the last event woke
     finally:
-        node.log.position = len(events)  # nothing waits for its turn any more
+        node.log.stop()
         starting.cancel()
     return Replayed(service, len(events))
 
@@ -237,7 +294,7 @@ async def _replay(
 async def _drive(node: ReplayNode, address: Address) -> None:
     """Hand in what came from outside; all else is the service's own doing, and takes its place by itself."""
     log, idle, seen = node.log, 0, -1
-    while (event := log.next) is not None:
+    while (event := log.next) is not None and event != ["ended"]:
         if log.diverged is not None:
             raise log.diverged
         cell = node.cells.get(address)
@@ -249,6 +306,8 @@ async def _drive(node: ReplayNode, address: Address) -> None:
         if idle > IDLE_TURNS_MAX:
             raise ReplayDiverged(f"event {log.position + 1}: recorded {_shown(event)}, replayed nothing")
         await asyncio.sleep(0)  # noqa: TID251  # one turn
+    if log.diverged is not None:
+        raise log.diverged
 
 
 def _hand_in(node: ReplayNode, cell: Cell, event: list[Any]) -> bool:
@@ -265,11 +324,17 @@ def _hand_in(node: ReplayNode, cell: Cell, event: list[Any]) -> bool:
         cell.enqueue(message)
         return False
     if kind == "timer":
-        timer = node.replayed.timers.pop(event[1], None)
+        timer = log.timers.pop(event[1], None)
         if timer is None:
             raise ReplayDiverged(f"event {log.position + 1}: recorded timer {event[1]}, which was not set")
         log.take()
-        timer.callback(*timer.args)
+        with Inside(log):
+            timer.fire()
+        return True
+    if kind == "callback" and event[1] in log.callbacks:
+        log.take()
+        noted, args = log.callbacks.pop(event[1])
+        noted.run(args)
         return True
     if kind == "answer":
         _, session, how, data = event
