@@ -177,7 +177,8 @@ class Juggler(Service):
             except TimeoutError:
                 notes.append(("late", number, seconds))
         try:
-            await asyncio.wait_for(self.event.wait(), 0.002)
+            async with asyncio.timeout(0.002):
+                await self.event.wait()
         except TimeoutError:
             notes.append(("no tick", number))
         async for each in self.select({key: self.ask(key) for key in range(3)}, timeout=0.01):
