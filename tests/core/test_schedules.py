@@ -45,7 +45,7 @@ class Sender(Receiver):
                 self.fork(self.call(dest, "lua", "take", me, number, seconds, timeout=100))
                 await asyncio.sleep(0)
             elif verb == "call":
-                await self.call(dest, "lua", "take", me, number, seconds)
+                await self.call(dest, "lua", "take", me, number, seconds, timeout=100)
                 if seconds < 0.5 and not self.serial:
                     # What the receiver sent before it answered has started before the answer came.
                     assert (-me, number) in self.log

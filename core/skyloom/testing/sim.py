@@ -28,7 +28,7 @@ from skyloom.testing.loop import START_SECONDS, SimLoop
 from skyloom.testing.network import SimNet
 from skyloom.testing.node import TestNode, abandon
 from skyloom.testing.trace import Event, Trace
-from skyloom.testing.waits import who_waits
+from skyloom.testing.waits import where, who_waits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -94,7 +94,8 @@ class Sim:
 
     def who_waits(self) -> str:
         """Who waits for whom: unanswered calls, half-run handlers and waiting messages of all nodes, then the tasks."""
-        tasks = sorted(repr(task) for task in asyncio.all_tasks(self.loop) if task not in self.loop.owners)
+        others = [task for task in asyncio.all_tasks(self.loop) if task not in self.loop.owners]
+        tasks = sorted(f"task {task.get_name()} is {where(task.get_coro())}" for task in others)
         return "\n".join([who_waits(self.nodes.values()), *(f"  {task}" for task in tasks)])
 
     # -- the trace -------------------------------------------------------------------------------------------

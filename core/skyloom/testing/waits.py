@@ -31,7 +31,7 @@ def _lines(node: Node, titles: dict[Address, str]) -> Iterator[str]:
         handled = [worker.message for worker in cell.workers or () if worker.message is not None]
         for worker in sorted(cell.workers or (), key=lambda worker: worker.message.session if worker.message else 0):
             if worker.message is not None:
-                yield f"  {me} handles {_what(worker.message, title)}, {_where(worker.generator)}"
+                yield f"  {me} handles {_what(worker.message, title)}, {where(worker.generator)}"
         for message in cell.open or ():
             if message not in handled:
                 yield f"  {me} has kept {_what(message, title)} to answer it later"
@@ -39,7 +39,7 @@ def _lines(node: Node, titles: dict[Address, str]) -> Iterator[str]:
             why = "" if cell.started else ", for it has not started"
             yield f"  {me} has {len(cell.mailbox)} messages waiting in its mailbox{why}"
         for name, coroutine in [(task.get_name(), task.get_coro()) for task in cell.tasks or ()]:
-            yield f"  {me} runs {name}, {_where(coroutine)}"
+            yield f"  {me} runs {name}, {where(coroutine)}"
 
 
 def _what(message: Message, title: Any) -> str:
@@ -48,7 +48,7 @@ def _what(message: Message, title: Any) -> str:
     return f"{payload[0] if named else 'a message'!r} of {title(message.source)}"
 
 
-def _where(running: Any) -> str:
+def where(running: Any) -> str:
     """Where the innermost coroutine waits, as far as Python code goes."""
     place = "which has not begun"
     seen = 0
