@@ -101,8 +101,9 @@ class ChatHub(Service):
     async def _keep_history(self) -> None:
         try:
             await self.history.run()
-        finally:
-            await self.history.close()  # here too, for a hub that crashes has no on_stop
+        except BaseException:
+            await self.history.close()  # a hub that crashes has no `on_stop`, which closes it otherwise
+            raise
 
     # -- rooms -----------------------------------------------------------------------------------------------
 
