@@ -3,7 +3,7 @@
 What to write::
 
     class ChatAgent(Agent):
-        @request("chat.join")
+        @request("chat.join", errors=[RoomNotFound])
         async def join(self, body: Join) -> Joined: ...  # pydantic in, pydantic out
 
         @request("chat.history", concurrent=True)  # may run beside others
@@ -15,9 +15,10 @@ What to write::
         async def on_stop(self) -> None: ...  # the client's session has ended
 
 A handler may leave `body` out, and return None for an empty answer. Raise a `Failed` with a code of your app's to
-answer with an error; the client sees code, kind, message and details. Whatever else is raised reaches it as
-``gateway.internal`` and nothing more. A body that does not validate is answered ``gateway.invalid_body``, and the
-handler never sees it.
+answer with an error; the client sees code, kind, message and details. Name its class in the route's `errors`: then the
+contract (`skyloom schema`) and the clients made from it know it, with its docstring for description. Whatever else is
+raised reaches the client as ``gateway.internal`` and nothing more. A body that does not validate is answered
+``gateway.invalid_body``, and the handler never sees it.
 
 One request runs at a time, in the order in which they came, unless its route is `concurrent`. An agent is a service:
 it calls others, is called, and is tested by spawning it in a `Node`.
@@ -39,7 +40,7 @@ from skyloom_gateway.push import ClientRef, Push, fan_out
 from skyloom_gateway.wire import CODECS, Malformed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable
+    from collections.abc import Callable, Coroutine, Iterable, Sequence
 
     from skyloom import Address
     from skyloom_gateway.wire import Codec
@@ -54,6 +55,7 @@ INVALID_BODY_CHARS_MAX: Final = 128
 """The longest text in the description of a validation error; a field's name may be the client's own."""
 
 _ROUTE_MARK: Final = "__skyloom_route__"
+_RUNTIME_CODES: Final = ("skyloom.", "gateway.")
 _CODECS: Final[dict[str, Codec]] = {codec.name: codec for codec in CODECS.values()}
 
 H = TypeVar("H", bound="Callable[..., Coroutine[Any, Any, Any]]")
@@ -79,23 +81,35 @@ class Route:
     answer: TypeAdapter[Any] | None
     validate: Callable[[object], Any] | None
     """Checks the body; None when the handler takes none."""
+    errors: tuple[type[Failed], ...]
+    """What it may fail with, of the app's own, in the order of their codes."""
 
 
-def request(route: str, *, concurrent: bool = False) -> Callable[[H], H]:
-    """Let clients call this method: its argument is the body, its result the answer."""
+def request(route: str, *, concurrent: bool = False, errors: Sequence[type[Failed]] = ()) -> Callable[[H], H]:
+    """Let clients call this method: its argument is the body, its result the answer.
+
+    Args:
+        route: what clients call it by, "<app>.<name>".
+        concurrent: whether it may run beside the client's other requests to the app.
+        errors: what it may raise that clients are to tell apart: subclasses of `Failed`, each with a code of its own.
+            They stand in the contract; the gateway's own errors, which every route may meet, do so without this.
+    """
 
     def mark(handler: H) -> H:
-        setattr(handler, _ROUTE_MARK, (route, True, concurrent))
+        setattr(handler, _ROUTE_MARK, (route, True, concurrent, tuple(errors)))
         return handler
 
     return mark
 
 
-def notify(route: str) -> Callable[[H], H]:
-    """Let clients send this method a body that wants no answer."""
+def notify(route: str, *, errors: Sequence[type[Failed]] = ()) -> Callable[[H], H]:
+    """Let clients send this method a body that wants no answer; for the arguments see `request`.
+
+    An error of a notify comes to the client with id 0.
+    """
 
     def mark(handler: H) -> H:
-        setattr(handler, _ROUTE_MARK, (route, False, False))
+        setattr(handler, _ROUTE_MARK, (route, False, False, tuple(errors)))
         return handler
 
     return mark
@@ -191,14 +205,29 @@ class Agent(Service):
             mark = getattr(handler, _ROUTE_MARK, None)
             if mark is None:
                 continue
-            name, is_request, concurrent = mark
+            name, is_request, concurrent, errors = mark
             if name in routes:
                 raise TypeError(f"{cls.__name__}: route {name!r} has two handlers")
             body, answer = _types(cls, handler, name)
             validate = None if body is None else body.validator.validate_python
-            routes[name] = Route(name, handler, is_request, concurrent, body, answer, validate)
+            declared = _errors(cls, name, errors)
+            routes[name] = Route(name, handler, is_request, concurrent, body, answer, validate, declared)
         cls.routes = routes
         return routes
+
+
+def _errors(cls: type, route: str, errors: tuple[Any, ...]) -> tuple[type[Failed], ...]:
+    """Check what a route says it may fail with, and sort it by code. Raises TypeError."""
+    by_code: dict[str, type[Failed]] = {}
+    for error in errors:
+        where = f"{cls.__name__}, route {route!r}, errors: {getattr(error, '__name__', type(error).__name__)}"
+        if not isinstance(error, type) or not issubclass(error, Failed):
+            raise TypeError(f"{where} is no subclass of skyloom.Failed")
+        if error.code.startswith(_RUNTIME_CODES):
+            raise TypeError(f"{where} has no code of its own: class {error.__name__}(Failed, code='<app>.<what>')")
+        if by_code.setdefault(error.code, error) is not error:
+            raise TypeError(f"{where} and {by_code[error.code].__name__} have the same code {error.code!r}")
+    return tuple(by_code[code] for code in sorted(by_code))
 
 
 def _invalid_body(invalid: ValidationError) -> InvalidBody:

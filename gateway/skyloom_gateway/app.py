@@ -12,6 +12,9 @@ import re
 from importlib.resources import files
 from typing import TYPE_CHECKING, Final
 
+from skyloom_gateway.wire.fields import is_route
+from skyloom_gateway.wire.frame import ROUTE_CHARACTERS_MAX
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from importlib.resources.abc import Traversable
@@ -87,6 +90,10 @@ class App:
     def _own(self, what: str, route: str) -> None:
         if not route.startswith(f"{self.name}."):
             raise AppError(f"app {self.name!r}: {what} {route!r} must begin with '{self.name}.'")
+        if not is_route(route):
+            raise AppError(
+                f"app {self.name!r}: {what} {route!r} may hold a-z, 0-9, _ and ., {ROUTE_CHARACTERS_MAX} at most"
+            )
 
     def page_folder(self) -> Traversable | None:
         """The folder of its web page."""

@@ -113,11 +113,11 @@ class EchoAgent(Agent):
     async def numbers(self, body: Numbers) -> None:
         self.seen.append("numbers")
 
-    @request("echo.fail")
+    @request("echo.fail", errors=[NoSuchThing])
     async def fail(self, body: Text) -> None:
         raise NoSuchThing(f"no {body.text} here", details={"near": ["here"]}, retryable=True)
 
-    @request("echo.fail_oddly")
+    @request("echo.fail_oddly", errors=[NoSuchThing])
     async def fail_oddly(self, body: Text) -> None:
         raise NoSuchThing("odd", details={"raw": b"\xff"} if body.text == "bytes" else {"long": "x" * 70_000})
 

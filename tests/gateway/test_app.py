@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from skyloom import Service
+from skyloom import Failed, Service
 from skyloom_gateway import Agent, App, Push, Server, Settings, notify, request
 from skyloom_gateway.app import AppError, load_app
 from skyloom_gateway.contract import contract_hash
-from tests.gateway.cast import EchoAgent, Hub, Shouted, echo, other
+from tests.gateway.cast import EchoAgent, Hub, NoSuchThing, Shouted, echo, other
 
 
 class Body(BaseModel):
@@ -55,6 +55,39 @@ class Elsewhere(Agent):
     async def ask(self) -> None: ...
 
 
+class Shouting(Agent):
+    @request("app.ASK")
+    async def ask(self) -> None: ...
+
+
+class Codeless(Failed):
+    pass
+
+
+class Missing(Failed, code="app.missing", kind="not_found"):
+    pass
+
+
+class AlsoMissing(Failed, code="app.missing"):
+    pass
+
+
+class Failing(Agent):
+    @request("app.ask", errors=[NoSuchThing, Missing])
+    async def ask(self) -> None: ...
+
+    @notify("app.tell", errors=[Missing, Missing])
+    async def tell(self) -> None: ...
+
+
+def failing(*errors: Any) -> type[Agent]:
+    class Faulty(Agent):
+        @request("app.ask", errors=errors)
+        async def ask(self) -> None: ...
+
+    return Faulty
+
+
 class Unimported(Agent):
     @request("app.ask")
     async def ask(self, body: OnlyForCheckers) -> None: ...  # type: ignore[name-defined]  # noqa: F821 - what is tested
@@ -79,6 +112,17 @@ class Routeless(Push):
         (lambda: App("app", agent=Greedy), "it takes one body, not 2 arguments"),
         (lambda: App("app", agent=Twice), "route 'app.ask' has two handlers"),
         (lambda: App("app", agent=Elsewhere), "route 'chat.ask' must begin with 'app.'"),
+        (lambda: App("app", agent=Shouting), "route 'app.ASK' may hold a-z, 0-9, _ and ., 128 at most"),
+        (
+            lambda: App("app", agent=failing(ValueError)),
+            "Faulty, route 'app.ask', errors: ValueError is no subclass of skyloom.Failed",
+        ),
+        (lambda: App("app", agent=failing("x")), "errors: str is no subclass of skyloom.Failed"),
+        (lambda: App("app", agent=failing(Codeless)), "Codeless has no code of its own: class Codeless(Failed, code="),
+        (
+            lambda: App("app", agent=failing(Missing, AlsoMissing)),
+            "errors: AlsoMissing and Missing have the same code 'app.missing'",
+        ),
         (lambda: App("app", agent=Unimported), "'OnlyForCheckers' is not defined"),
         (lambda: App("app", agent=Fine, pushes=[Shouted]), "push 'echo.shouted' must begin with 'app.'"),
         (lambda: App("app", agent=Fine, pushes=[Routeless]), "push Routeless needs a route"),
@@ -100,6 +144,13 @@ def test_an_app_knows_its_routes() -> None:
     assert echo.routes["echo.nothing"].body is None
     assert echo.services == (Hub,)
     assert (echo.title, echo.page_folder()) == ("Echo", None)
+
+
+def test_a_route_knows_its_errors_by_their_codes() -> None:
+    app = App("app", agent=Failing)
+    assert app.routes["app.ask"].errors == (Missing, NoSuchThing)
+    assert app.routes["app.tell"].errors == (Missing,)
+    assert echo.routes["echo.say"].errors == ()
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from skyloom_chat.fit import ANSWER_BYTES_MAX, fit_joined, fit_messages
-from skyloom_chat.hub import CHAT_PROTOCOL, ChatHub
+from skyloom_chat.hub import (
+    CHAT_PROTOCOL,
+    ChatHub,
+    NotAMember,
+    RoomExists,
+    RoomNotFound,
+    StorageFailed,
+    TooManyRooms,
+)
 from skyloom_chat.messages import (
     CreateRoom,
     HistoryQuery,
@@ -49,12 +57,12 @@ class ChatAgent(Agent):
         for room in sorted(self._rooms):
             await self._hub.rejoin_room(room, self.user, self.client)
 
-    @request("chat.create_room")
+    @request("chat.create_room", errors=[RoomExists, TooManyRooms, StorageFailed])
     async def create_room(self, body: CreateRoom) -> RoomCreated:
         await self._hub.create_room(body.room)
         return RoomCreated(room=body.room)
 
-    @request("chat.join")
+    @request("chat.join", errors=[RoomNotFound, TooManyRooms, StorageFailed])
     async def join(self, body: Join) -> Joined:
         joined = await self._hub.join_room(body.room, self.user, self.client)
         self._rooms.add(body.room)
@@ -66,12 +74,12 @@ class ChatAgent(Agent):
         await self._hub.leave_room(body.room)
         return Left()
 
-    @request("chat.say")
+    @request("chat.say", errors=[NotAMember, StorageFailed])
     async def say(self, body: Say) -> Said:
         said: Said = await self.call("CHAT_HUB", "chat", "say", body.room, body.text)
         return said
 
-    @request("chat.history")
+    @request("chat.history", errors=[RoomNotFound, StorageFailed])
     async def history(self, body: HistoryQuery) -> Messages:
         page = await self._hub.read_history(body.room, body.before, body.limit)
         return fit_messages(page, ANSWER_BYTES_MAX[self.client.encoding])
