@@ -150,6 +150,7 @@ class Server:
         static = files("skyloom_gateway").joinpath("static")
         for name in ("skyloom.js", "index.css"):
             pages.add(f"/{name}", static.joinpath(name).read_bytes())
+        pages.add_directory("/skyloom", static.joinpath("skyloom"))  # what all pages share
         items = []
         for app in self.apps:
             folder = app.page_folder()

@@ -1,17 +1,20 @@
 /** The chat page: what the reader does becomes requests, what the gateway pushes becomes rooms redrawn. */
 
-import { Client, ConnectionLost, RequestError, RequestTimeout, SkyloomError } from "/skyloom.js";
-import { byId, hueOf, initials } from "./dom.js";
+import { ConnectionLost, RequestError, RequestTimeout, SkyloomError } from "/skyloom.js";
+import { byId } from "/skyloom/dom.js";
+import { Entrance } from "/skyloom/entrance.js";
+import { recall, record } from "/skyloom/memory.js";
 import { ROOM_NAME, drawMembers, drawRooms, typingText } from "./lists.js";
 import { PAGE_MESSAGES, Room } from "./room.js";
-import { busy, showSignIn, showStatus } from "./status.js";
 import { Timeline } from "./timeline.js";
 
 const TYPING_EVERY_SECONDS = 3; // how often a typing reader tells the others
 const DIRECTORY_EVERY_SECONDS = 15; // nothing is pushed about rooms one is not in
 const TEXT_CHARACTERS_MAX = 2000;
 
-/** @type {Client | null} */
+const ROOMS = "skyloom.chat.rooms";
+
+/** @type {import("/skyloom.js").Client | null} */
 let client = null;
 let active = "";
 let typedAt = 0;
@@ -32,13 +35,8 @@ const chat = byId("chat");
 
 // Signing in and out
 
-function signIn(name) {
-  busy(true);
-  byId("sign-in-error").textContent = "";
-  client = new Client({ auth: { scheme: "guest", name }, connectTimeout: Infinity });
-  client.addEventListener("status", ({ detail }) => showStatus(detail));
-  client.addEventListener("session", ({ detail }) => entered(name, detail));
-  client.addEventListener("error", ({ detail }) => console.warn("chat:", detail.code, detail.message));
+function dialing(fresh) {
+  client = fresh;
   client.on("chat.message", (message) => afterJoin(message.room, () => heard(message)));
   client.on("chat.joined", ({ room, user, time }) => afterJoin(room, () => moved(room, user, "joined", time)));
   client.on("chat.left", ({ room, user, time }) => afterJoin(room, () => moved(room, user, "left", time)));
@@ -46,25 +44,10 @@ function signIn(name) {
     rooms.get(room)?.typed(user, seconds());
     drawTyping();
   });
-  client.open().catch((error) => {
-    sessionStorage.removeItem("skyloom.chat.name");
-    byId("sign-in-error").textContent = error.message;
-    showSignIn(name);
-  });
 }
 
-async function entered(name, { user, recovered, first }) {
-  if (first) {
-    sessionStorage.setItem("skyloom.chat.name", name);
-    localStorage.setItem("skyloom.chat.name", name);
-    byId("me-name").textContent = user;
-    byId("me-avatar").textContent = initials(user);
-    byId("me-avatar").className = `avatar hue-${hueOf(user)}`;
-    byId("sign-in").hidden = true;
-    chat.hidden = false;
-    busy(false);
-    for (const room of remembered()) rooms.set(room, new Room(room));
-  }
+async function entered({ recovered, first }) {
+  if (first) for (const room of remembered()) rooms.set(room, new Room(room));
   if (recovered) return;
   const wanted = decodeURIComponent(location.hash.slice(1));
   await Promise.all([refreshDirectory(), ...[...rooms.keys()].map((room) => join(room, { open: false }))]);
@@ -74,17 +57,14 @@ async function entered(name, { user, recovered, first }) {
   else showEmpty();
 }
 
-function signOut() {
-  sessionStorage.removeItem("skyloom.chat.name");
-  sessionStorage.removeItem("skyloom.chat.rooms");
-  client?.close();
+function left() {
   client = null;
+  record(ROOMS, null, "tab");
   location.hash = "";
   rooms.clear();
   active = "";
   directory.clear();
   listed = false;
-  showSignIn(localStorage.getItem("skyloom.chat.name") ?? "");
 }
 
 // Rooms
@@ -225,11 +205,11 @@ function showEmpty() {
   redraw();
 }
 
-const remember = () => sessionStorage.setItem("skyloom.chat.rooms", JSON.stringify([...rooms.keys()]));
+const remember = () => record(ROOMS, JSON.stringify([...rooms.keys()]), "tab");
 
 function remembered() {
   try {
-    const names = JSON.parse(sessionStorage.getItem("skyloom.chat.rooms") ?? "[]");
+    const names = JSON.parse(recall(ROOMS, "tab") ?? "[]");
     return names.filter((name) => ROOM_NAME.test(name));
   } catch {
     return []; // another program wrote there
@@ -348,14 +328,6 @@ const seconds = () => Date.now() / 1000;
 
 // Listening to the reader
 
-byId("sign-in-form").addEventListener("submit", (event) => {
-  event.preventDefault();
-  const name = byId("name").value.trim();
-  if (name) signIn(name);
-  else byId("sign-in-error").textContent = "Type a name first.";
-});
-byId("sign-out").addEventListener("click", signOut);
-byId("retry").addEventListener("click", () => (client?.status === "closed" ? signOut() : client?.retry()));
 byId("room-form").addEventListener("submit", submitRoom);
 roomName.addEventListener("input", () => { roomError(null); redraw(); });
 byId("empty-action").addEventListener("click", () => roomName.focus());
@@ -396,8 +368,4 @@ setInterval(() => {
 }, DIRECTORY_EVERY_SECONDS * 1000);
 setInterval(drawTyping, 1000);
 
-const known = sessionStorage.getItem("skyloom.chat.name");
-byId("name").value ||= known ?? localStorage.getItem("skyloom.chat.name") ?? ""; // a fast reader has typed one already
-byId("sign-in-button").disabled = false;
-if (known) signIn(known);
-else byId("name").focus();
+new Entrance("chat", { dialing, entered, left, status: (status) => { byId("send").disabled = status !== "open"; } }).begin();

@@ -1,6 +1,6 @@
 /** The lists beside the conversation: rooms and members. */
 
-import { avatar, byId, counted, el, reconcile } from "./dom.js";
+import { avatar, byId, counted, el, reconcile } from "/skyloom/dom.js";
 
 const alphabet = new Intl.Collator();
 

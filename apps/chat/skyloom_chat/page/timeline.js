@@ -1,6 +1,6 @@
 /** The messages of the open room, drawn: grouped by who spoke, divided by day, and scrolled as a reader expects. */
 
-import { avatar, byId, counted, el, reconcile } from "./dom.js";
+import { avatar, byId, counted, el, reconcile } from "/skyloom/dom.js";
 
 const GROUP_SECONDS = 300; // messages of one person this close together share one heading
 const END_PIXELS = 48; // so near to the end counts as at the end
