@@ -78,7 +78,7 @@ class Stream(asyncio.Protocol, ABC):
         self._receiver: Receiver | None = None
         self._out: list[bytes] = []
         self._out_bytes = 0
-        # The answer to the newest ping; older ones need none (RFC 6455 section 5.5.3).
+        # The answer to the newest ping of a client that takes no output.
         self._pong: bytes | None = None
         # _hold says that one of the others holds output back; kept for the hot path.
         self._corked = self._paused = self._batched = self._hold = False
@@ -232,6 +232,13 @@ class Stream(asyncio.Protocol, ABC):
         self._batched = False
         if not self._corked:
             self._uncork()
+
+    def put_pong(self, pong: bytes) -> None:
+        """Answer a ping; while the client takes no output only the newest one (RFC 6455 section 5.5.3)."""
+        if self._paused:
+            self._pong = pong
+        elif not self._closing:
+            self.put(pong)
 
     def put_last(self, data: bytes) -> None:
         """Like `put`, but without bounds: the last words of a connection that is closing."""

@@ -330,7 +330,10 @@ class WebSocketConnection(Stream):
         if opcode is Opcode.CLOSE:
             close = Close.parse(frame.data)
             self.begin_close(int(close.code), close.reason)
-        elif opcode is Opcode.PING or opcode is Opcode.PONG:
+        elif opcode is Opcode.PING:
+            self._count_control()
+            self.put_pong(bytes((_PONG_BYTE, len(frame.data))) + frame.data)
+        elif opcode is Opcode.PONG:
             self._count_control()
         else:
             self._data(frame)
@@ -376,9 +379,7 @@ class WebSocketConnection(Stream):
         for data in protocol.data_to_send():
             if data == SEND_EOF:
                 self._eof_wanted = True
-            elif data[0] == _PONG_BYTE:
-                self._pong = data
-            else:
+            elif data[0] != _PONG_BYTE:  # pongs are sent in their place among the messages, by `_frame`
                 self.put_last(data)
 
 

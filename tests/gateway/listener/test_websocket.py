@@ -85,10 +85,23 @@ def test_fragments_make_one_message_with_a_ping_between(rig: Rig) -> None:
     assert peer.frames() == [(PONG, b"?")]
 
 
-def test_only_the_newest_ping_of_a_read_is_answered(rig: Rig) -> None:
-    transport, _, peer = rig.open()
-    rig.feed(transport, b"".join(frame(PING, b"%d" % n) for n in range(50)))
-    assert peer.frames() == [(PONG, b"49")]
+def test_every_ping_is_answered_in_its_place(rig: Rig) -> None:
+    transport, recorder, peer = rig.open()
+    recorder.on_message = recorder.link.send
+    pings = [b"%d" % n for n in range(50)]
+    rig.feed(transport, frame(TEXT, b"a") + b"".join(frame(PING, ping) for ping in pings) + frame(TEXT, b"b"))
+    assert peer.frames() == [(TEXT, b"a"), *((PONG, ping) for ping in pings), (TEXT, b"b")]
+
+
+def test_a_client_that_takes_no_output_gets_the_newest_pong_only(rig: Rig) -> None:
+    transport, recorder, peer = rig.open()
+    transport.room = 0
+    recorder.link.send(b"{}")
+    rig.feed(transport, frame(PING, b"0"))
+    for n in range(50):
+        rig.feed(transport, frame(PING, b"%d" % n))
+    transport.take(1 << 40)
+    assert peer.frames() == [(TEXT, b"{}"), (PONG, b"0"), (PONG, b"49")]
 
 
 def test_a_flood_of_pings_is_closed(rig: Rig) -> None:
