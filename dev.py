@@ -56,6 +56,8 @@ def main(arguments: Sequence[str]) -> int:
     if rest and name not in {"run", "test", "bench"}:
         fail(f"`{name}` takes no arguments, but got: {shlex.join(rest)}")
     os.chdir(ROOT)
+    # The tests start a hundred processes; without what the first one compiled, each would compile everything anew.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     prepare()
     return TASKS[name](rest)
 
@@ -107,8 +109,9 @@ def make_venv() -> None:
         fail(remedy)
     if VENV.exists():
         shutil.rmtree(VENV)
+    # Not sys.executable: where .venv is active, that one has just been removed.
     made = subprocess.run(
-        [sys.executable, "-m", "venv", str(VENV)],
+        [getattr(sys, "_base_executable", sys.executable), "-m", "venv", str(VENV)],
         text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
     )  # fmt: skip
     if made.returncode:
@@ -136,7 +139,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def test(arguments: Sequence[str]) -> int:
     """Run pytest; without arguments all tests but those that only `ci` runs, on several workers."""
-    become([tool("python"), "-m", "pytest", *(arguments or [*workers(), "-m", "not ci"])])
+    become([tool("python"), "-m", "pytest", *(arguments or [*workers("loadfile"), "-m", "not ci"])])
 
 
 def lint(_arguments: Sequence[str] = ()) -> int:
@@ -182,9 +185,14 @@ def ci(_arguments: Sequence[str]) -> int:
         "docs": docs,
         "deploy": lambda: max(call(check) for check in deploy_checks()),
         "seeds": lambda: call(
-            [tool("python"), "-m", "pytest", *SIMULATED, "--seeds", str(SEEDS_CI), *workers(), "--maxschedchunk", "1"]
+            [tool("python"), "-m", "pytest", *SIMULATED, "--seeds", str(SEEDS_CI), *workers("loadgroup")]
         ),
-        "test": lambda: call([tool("python"), "-m", "pytest", *workers(), *(f"--ignore={file}" for file in SIMULATED)]),
+        "test": lambda: call(
+            [
+                *(tool("python"), "-m", "pytest", *workers("loadfile"), "--hypothesis-profile=ci"),
+                *(f"--ignore={file}" for file in SIMULATED),
+            ]
+        ),
     }
     times = []
     for name, stage in stages.items():
@@ -235,10 +243,14 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def workers() -> list[str]:
-    """Return the pytest options that spread all tests over the processors."""
+def workers(spread: str) -> list[str]:
+    """Return the pytest options that spread the tests over the processors.
+
+    By "loadfile" all tests of a file share a worker, and with it the file's server and browser; by "loadgroup" each
+    goes where there is room.
+    """
     count = min(TEST_WORKERS_MAX, os.cpu_count() or 1)
-    return ["-n", str(count), "--dist", "loadgroup"] if count > 1 else []
+    return ["-n", str(count), "--dist", spread] if count > 1 else []
 
 
 def tool(name: str) -> str:

@@ -1,14 +1,19 @@
-"""Which event loop a test runs on."""
+"""Which event loop a test runs on, how tracebacks in logs look, and how much Hypothesis tries."""
 
 import asyncio
 from collections.abc import Callable, Mapping
 
 import pytest
+import structlog
 
-from tests.virtual_loop import VirtualLoop
+import tests.examples  # noqa: F401  # its profile must be there before the tests are
+from skyloom.testing import SimLoop
 
 # These talk to other processes, which know nothing of virtual time.
 REAL_TIME_FOLDERS = {"e2e", "packaging"}
+
+# Those that structlog draws with `rich` cost 30 ms each, and many services fail here on purpose.
+structlog.dev.ConsoleRenderer.get_active().exception_formatter = structlog.dev.plain_traceback
 
 
 def pytest_asyncio_loop_factories(
@@ -18,4 +23,4 @@ def pytest_asyncio_loop_factories(
     folders = item.path.relative_to(config.rootpath).parts[:-1]
     if item.get_closest_marker("real_time") or REAL_TIME_FOLDERS.intersection(folders):
         return {"real": asyncio.new_event_loop}
-    return {"virtual": VirtualLoop}
+    return {"virtual": SimLoop}

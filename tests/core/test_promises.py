@@ -21,6 +21,7 @@ from skyloom import (
     Unknown,
     rpc,
 )
+from skyloom.testing import SimLoop
 from tests.core.cast import start
 
 
@@ -253,8 +254,6 @@ class Dice(Service):
 
 
 def _one_run(seed: int) -> list[tuple[float, int, int]]:
-    from tests.virtual_loop import VirtualLoop
-
     trace: list[tuple[float, int, int]] = []
 
     async def play() -> None:
@@ -268,7 +267,7 @@ def _one_run(seed: int) -> list[tuple[float, int, int]]:
             trace.append((0.0, 0, sum(answer for answer in answers if isinstance(answer, int))))
             trace.append((0.0, 1, node.counters["late_answers"]))
 
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+    with asyncio.Runner(loop_factory=SimLoop) as runner:
         runner.run(play())
     return trace
 

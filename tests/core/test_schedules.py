@@ -5,14 +5,15 @@ import random
 from collections.abc import Coroutine
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from structlog.testing import capture_logs
 
 from skyloom import Address, CallError, MemoryNetwork, Node, Service, rpc
+from skyloom.testing import SimLoop
 from tests.core.cast import start
-from tests.virtual_loop import VirtualLoop
+from tests.examples import examples
 
 
 class Receiver(Service):
@@ -63,7 +64,7 @@ PLANS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(PLANS, st.booleans(), st.booleans())
 def test_order_of_every_sender_is_kept(plans: list[list[tuple[str, float]]], serial: bool, two_nodes: bool) -> None:
     async def play() -> None:
@@ -86,7 +87,7 @@ def test_order_of_every_sender_is_kept(plans: list[list[tuple[str, float]]], ser
                 # Messages of a fork are sent by the fork, one turn later, which is why each waits for that turn.
                 assert heard == spoken
 
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+    with asyncio.Runner(loop_factory=SimLoop) as runner:
         runner.run(play())
 
 
@@ -130,7 +131,7 @@ class EveryCallEnds(RuleBasedStateMachine):
 
     @initialize(seed=st.integers(0, 2**32))
     def begin(self, seed: int) -> None:
-        self.runner = asyncio.Runner(loop_factory=VirtualLoop)
+        self.runner = asyncio.Runner(loop_factory=SimLoop)
         self.network = MemoryNetwork()
         self.nodes = [
             Node(name, rng=random.Random(seed), watch_loop=False, transport=self.network.transport())
@@ -211,4 +212,4 @@ class EveryCallEnds(RuleBasedStateMachine):
 
 
 TestEveryCallEnds = EveryCallEnds.TestCase
-TestEveryCallEnds.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestEveryCallEnds.settings = examples(60, steps=25)

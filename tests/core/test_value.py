@@ -10,7 +10,7 @@ from typing import Any
 
 import msgpack
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
@@ -19,6 +19,7 @@ from skyloom.message import value
 from skyloom.message.message import NEVER, SESSION_MAX
 from skyloom.message.wire import pack_message, unpack_message
 from tests.core.values import Access, Bag, Colour, Extra, Level, Model, Outer, Point, Stamp
+from tests.examples import examples
 
 ADDRESSES = st.builds(Address, st.from_regex(r"[A-Za-z0-9_.-]{1,64}", fullmatch=True), st.integers(0, 2**32 - 1))
 ATOMS = st.one_of(
@@ -80,7 +81,7 @@ def _mutables(thing: Any) -> dict[int, object]:
     return found
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(st.lists(VALUES, max_size=3).map(tuple))
 def test_pack_and_unpack_give_an_equal_value_that_shares_nothing(args: tuple[object, ...]) -> None:
     back = value.unpack(value.pack(args))
@@ -92,7 +93,7 @@ def test_pack_and_unpack_give_an_equal_value_that_shares_nothing(args: tuple[obj
         assert not _mutables(copy).keys() & _mutables(one).keys()
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(VALUES)
 def test_weight_is_about_the_size(thing: object) -> None:
     packed = value.pack((thing,))
@@ -101,7 +102,7 @@ def test_weight_is_about_the_size(thing: object) -> None:
         assert value.weigh((thing,)) > 0
 
 
-@settings(max_examples=500, deadline=None)
+@examples(500)
 @given(st.binary(max_size=200))
 def test_unpack_of_any_bytes_raises_value_error_only(data: bytes) -> None:
     for read in (value.unpack, lambda data: unpack_message(data, 0.0)):
@@ -111,7 +112,7 @@ def test_unpack_of_any_bytes_raises_value_error_only(data: bytes) -> None:
             pass
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(st.lists(VALUES, max_size=2).map(tuple), st.data())
 def test_unpack_of_damaged_bytes_raises_value_error_only(args: tuple[object, ...], data: st.DataObject) -> None:
     packed = bytearray(value.pack(args))
@@ -220,7 +221,7 @@ MESSAGES = st.builds(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(MESSAGES, st.integers(0, 2**32 - 1), st.floats(0, 1e6), st.floats(0, 1e6))
 def test_messages_survive_the_way_between_nodes(message: Message, handle: int, here: float, there: float) -> None:
     got_handle, got = unpack_message(pack_message(handle, message, here), there)

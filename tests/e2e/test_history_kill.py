@@ -26,7 +26,9 @@ async def stored(url: str) -> dict[int, str]:
         await history.close()
 
 
-@pytest.mark.parametrize("messages", [1, 40, 500])
+@pytest.mark.parametrize(
+    "messages", [pytest.param(1, marks=pytest.mark.ci), 40, pytest.param(500, marks=pytest.mark.ci)]
+)
 def test_every_answered_message_survives_kill_9(tmp_path: Path, messages: int) -> None:
     url = f"sqlite:///{tmp_path}/chat.db"
     said: list[tuple[int, str]] = []
@@ -45,6 +47,7 @@ def test_every_answered_message_survives_kill_9(tmp_path: Path, messages: int) -
     assert len(dict(said)) == len(said) >= 2 * messages
 
 
+@pytest.mark.ci
 def test_processes_that_start_at_once_all_open_the_history(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/chat.db"
     writers = [

@@ -260,6 +260,7 @@ async def closings(wire: Wire) -> list[object]:
     return found
 
 
+@pytest.mark.ci
 @pytest.mark.usefixtures("flat")
 async def test_half_open_handshakes(game: Game) -> None:
     """600 clients that never finish their request, 600 that never say hello."""
@@ -283,6 +284,7 @@ async def test_half_open_handshakes(game: Game) -> None:
             sock.close()
 
 
+@pytest.mark.ci
 @pytest.mark.usefixtures("flat")
 async def test_five_thousand_connects(game: Game) -> None:
     """Some hang up at once, some after half a hello, some after a whole one, some after a request."""

@@ -65,6 +65,15 @@ def test_pip_speaks_only_when_it_fails(checkout: Path) -> None:
     assert not (checkout / ".venv" / "skyloom-stamp").exists(), "the next run would believe it is installed"
 
 
+@pytest.mark.ci
+def test_the_environment_that_is_made_anew_may_be_the_active_one(checkout: Path) -> None:
+    (checkout / "constraints.txt").write_text("not a requirement!\n")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", ".venv"], cwd=checkout, check=True)
+    command = [str(checkout / ".venv" / "bin" / "python"), "dev.py", "lint"]
+    done = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
+    assert "pip could not install" in done.stderr, "it came as far as with any other Python"
+
+
 def test_an_unknown_task_is_answered_with_the_known_ones(checkout: Path) -> None:
     with pytest.raises(SystemExit, match="no task 'lnit'; there are: run, test, lint"):
         load(checkout).main(["lnit"])

@@ -4,14 +4,14 @@ import asyncio
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from skyloom import Failed, Node, Service
 from skyloom.patterns.batcher import Batcher, BatchExpired
+from skyloom.testing import SimLoop
 from tests.core.cast import start
-from tests.virtual_loop import VirtualLoop
+from tests.examples import examples
 
 SIZE, WAIT, TIMEOUT = 10, 0.1, 1.0
 STEP = 0.0137  # of which no small multiple is a time of the rules
@@ -50,7 +50,7 @@ class BatcherMachine(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        self.loop = VirtualLoop()
+        self.loop = SimLoop()
         self.node = Node("model", watch_loop=False)
         self.requests: list[Request] = []
         self.overtaken: list[int] = []
@@ -199,4 +199,4 @@ class BatcherMachine(RuleBasedStateMachine):
 
 
 TestBatcherRules = BatcherMachine.TestCase
-TestBatcherRules.settings = settings(max_examples=80, stateful_step_count=25, deadline=None)
+TestBatcherRules.settings = examples(80, steps=25)

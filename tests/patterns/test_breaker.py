@@ -5,7 +5,6 @@ import random
 from collections.abc import AsyncIterator
 
 import pytest
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -20,6 +19,7 @@ from skyloom.patterns.breaker import (
     call_with_circuit,
     shared_circuits,
 )
+from tests.examples import examples
 
 
 @pytest.fixture
@@ -355,4 +355,4 @@ class BreakerMachine(RuleBasedStateMachine):
 
 
 TestBreakerMachine = BreakerMachine.TestCase
-TestBreakerMachine.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+TestBreakerMachine.settings = examples(150, steps=50)

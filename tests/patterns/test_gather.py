@@ -4,13 +4,14 @@ import asyncio
 from typing import assert_type
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from skyloom import Address, Answer, CallError, Expired, Failed, MemoryNetwork, Node, NotExecuted, Service, rpc
 from skyloom.patterns.gather import Gathered, gather, gather_calls
+from skyloom.testing import SimLoop
 from tests.core.cast import start
-from tests.virtual_loop import VirtualLoop
+from tests.examples import examples
 
 
 class Nope(Failed, code="test.nope"):
@@ -137,10 +138,10 @@ async def ended(delays: list[int], timeout: float | None) -> list[tuple[int, boo
     return found
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(st.lists(st.integers(0, 9), max_size=12), st.one_of(st.none(), st.just(4.5)))
 def test_property_select_gives_answers_in_completion_order(delays: list[int], timeout: float | None) -> None:
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+    with asyncio.Runner(loop_factory=SimLoop) as runner:
         found = runner.run(ended(delays, timeout))
     in_time = [n for n in range(len(delays)) if timeout is None or delays[n] < timeout]
     late = [n for n in range(len(delays)) if n not in in_time]

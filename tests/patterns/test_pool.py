@@ -5,13 +5,14 @@ import random
 from collections.abc import AsyncIterator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from skyloom import Failed, Node, NotExecuted, Service
 from skyloom.patterns.pool import ConnectionPool
+from skyloom.testing import SimLoop
 from tests.core.cast import start
-from tests.virtual_loop import VirtualLoop
+from tests.examples import examples
 
 
 @pytest.fixture
@@ -283,7 +284,7 @@ async def test_what_is_not_lent_cannot_be_given_back(node: Node) -> None:
         pool.release(connection)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(st.integers(0, 2**32), st.integers(1, 4), st.integers(1, 25))
 def test_never_more_than_max_in_order_and_none_lost_under_random_cancellation(
     seed: int, max_size: int, users: int
@@ -331,5 +332,5 @@ def test_never_more_than_max_in_order_and_none_lost_under_random_cancellation(
             await pool.aclose()
             assert not world.open
 
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+    with asyncio.Runner(loop_factory=SimLoop) as runner:
         runner.run(play())

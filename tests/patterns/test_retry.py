@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from skyloom import Address, CallError, Expired, Failed, Node, NotExecuted, Service, Unknown, UnknownName, rpc
@@ -12,6 +12,7 @@ from skyloom.patterns.breaker import State, shared_circuits
 from skyloom.patterns.retry import Retry, RetryBudget, RetrySettings, may_repeat, retry_call
 from skyloom.patterns.timeout import call_with_timeout
 from tests.core.cast import start
+from tests.examples import examples
 
 
 @pytest.fixture
@@ -215,7 +216,7 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(steps)
 def test_retries_are_at_most_10_percent_of_calls_plus_1_a_second_in_any_stretch_of_time(steps: list[Step]) -> None:
     now = 50.0

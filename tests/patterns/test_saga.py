@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
@@ -15,8 +15,9 @@ from skyloom import Expired, Failed, Node, NotExecuted, Service, Unknown
 from skyloom.patterns import saga_store
 from skyloom.patterns.saga import Saga, SagaUndone, Step, TooManySagas
 from skyloom.patterns.saga_store import MemorySagaStore, SagaConflict, SagaRecord, SagaStatus, SagaStore
+from skyloom.testing import SimLoop
 from tests.core.cast import start
-from tests.virtual_loop import VirtualLoop
+from tests.examples import examples
 
 
 class SoldOut(Failed, code="test.sold_out", kind="failed_precondition"):
@@ -403,8 +404,8 @@ async def run_crashes(seed: int) -> None:
         assert await store.unfinished("test.order", 10) == []
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(st.integers(0, 1_000_000))
 def test_property_after_any_crashes_and_faults_all_steps_have_taken_effect_or_none(seed: int) -> None:
-    with capture_logs(), asyncio.Runner(loop_factory=VirtualLoop) as runner:
+    with capture_logs(), asyncio.Runner(loop_factory=SimLoop) as runner:
         runner.run(run_crashes(seed))

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from skyloom import Address, Expired, MemoryNetwork, Node, NotExecuted, Service, rpc
 from skyloom.message import value as values
 from skyloom.patterns import topic as topic_module
 from skyloom.patterns.topic import NoTopic, Publisher, Subscription, TooManySubscribers, Topic
+from skyloom.testing import SimLoop
 from tests.core.cast import start
-from tests.virtual_loop import VirtualLoop
+from tests.examples import examples
 
 NUMBERS = Topic[int]("test.numbers")
 
@@ -408,11 +409,11 @@ async def run_schedule(moves: list[tuple[str, int]], seed: int) -> None:
         assert sorted(press.numbers.subscribers) == sorted(members)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(
     st.lists(st.tuples(st.sampled_from(["publish", "publish", "toggle", "wait"]), st.integers(0, 2)), max_size=40),
     st.integers(0, 1000),
 )
 def test_property_each_gets_exactly_what_was_published_while_it_was_in(moves: list[tuple[str, int]], seed: int) -> None:
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+    with asyncio.Runner(loop_factory=SimLoop) as runner:
         runner.run(run_schedule(moves, seed))

@@ -1,7 +1,7 @@
 """Answers that fit their connection."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic_core import to_json
 
@@ -12,6 +12,7 @@ from skyloom_chat.room import Member
 from skyloom_gateway import ClientRef
 from skyloom_gateway.wire import CODECS
 from tests.apps.chat.memory import Chat, MemoryHistory, Talker, open_chat
+from tests.examples import examples
 
 TCP_BODY_BYTES = 65_000
 UNSENT_BYTES = 256 * 1024
@@ -24,7 +25,7 @@ def message(id: int, text: str) -> Message:
     return Message(id=id, room="r" * 64, user="\U0001f3b2" * 64, text=text, time=1_790_000_000.123456)
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(
     texts=st.lists(st.tuples(TEXTS, st.integers(1, 2000)), max_size=60),
     members=st.lists(st.tuples(st.text(min_size=1, max_size=64), st.integers(1, 500)), max_size=8),

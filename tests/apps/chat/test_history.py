@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Connection
 
@@ -28,6 +28,7 @@ from skyloom_chat.history import (
 from skyloom_chat.messages import Message
 from skyloom_chat.migrations import VERSION_TABLE, upgrade
 from skyloom_chat.schema import metadata
+from tests.examples import examples
 
 # aiosqlite works in threads, which know nothing of virtual time.
 pytestmark = pytest.mark.real_time
@@ -234,7 +235,7 @@ async def test_a_limit_below_one_is_refused(history: History) -> None:
     bursts=st.lists(st.lists(st.sampled_from("ab"), min_size=1, max_size=10), max_size=8),
     page=st.integers(1, 7),
 )
-@settings(max_examples=40, deadline=None)
+@examples(40)
 async def test_pages_show_exactly_the_messages_kept(
     kept: int, trim: int, batch: int, bursts: list[list[str]], page: int
 ) -> None:

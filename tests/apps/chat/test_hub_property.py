@@ -6,11 +6,12 @@ import asyncio
 import random
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from skyloom.testing import SimLoop
 from tests.apps.chat.memory import Chat, MemoryHistory, Talker, open_chat
-from tests.virtual_loop import VirtualLoop
+from tests.examples import examples
 
 ROOM = "lobby"
 STEP_SECONDS = 0.003
@@ -79,10 +80,10 @@ async def play(steps: list[Step], stored: int, seed: int) -> None:
             witness.check(chat)
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(steps=STEPS, stored=st.sampled_from([0, 3, 60]), seed=st.integers(0, 2**16))
 def test_what_a_member_has_seen_is_what_was_said(steps: list[Step], stored: int, seed: int) -> None:
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+    with asyncio.Runner(loop_factory=SimLoop) as runner:
         runner.run(play(steps, stored, seed))
 
 

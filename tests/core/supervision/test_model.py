@@ -6,7 +6,6 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from structlog.testing import capture_logs
@@ -14,8 +13,9 @@ from structlog.testing import capture_logs
 from skyloom import Node
 from skyloom.supervision.child import Child, Restart, permanent, temporary, transient
 from skyloom.supervision.supervisor import STRATEGIES, Strategy, Supervisor
+from skyloom.testing import SimLoop
 from tests.core.supervision.cast import Actor, alive, children
-from tests.virtual_loop import VirtualLoop
+from tests.examples import examples
 
 RESTARTS_MAX: Final = 3
 PERIOD: Final = 5.0
@@ -86,7 +86,7 @@ class Model:
 class SupervisorMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.runner = asyncio.Runner(loop_factory=VirtualLoop)
+        self.runner = asyncio.Runner(loop_factory=SimLoop)
         self.logs = capture_logs()
         self.logs.__enter__()
         self.log: list[str] = []
@@ -182,4 +182,4 @@ class SupervisorMachine(RuleBasedStateMachine):
 
 
 TestSupervisor = SupervisorMachine.TestCase
-TestSupervisor.settings = settings(max_examples=40, stateful_step_count=20, deadline=None)
+TestSupervisor.settings = examples(40, steps=20)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import struct
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from skyloom_gateway.listener import ListenerSettings
 from skyloom_gateway.listener.frames import BAD, client_frame_bytes
+from tests.examples import examples
 from tests.gateway.listener.fakes import BINARY, CLOSE, CONT, PING, PONG, TEXT, Rig, frame
 
 LIMIT = 300
@@ -77,7 +78,7 @@ offers = st.sampled_from(["skyloom.v1.json", "skyloom.v1.msgpack"])
 cut_points = st.lists(st.integers(0, 5000), max_size=12)
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(streams, cut_points, offers, st.booleans())
 def test_both_paths_agree_step_by_step(stream: bytes, cuts: list[int], offered: str, end: bool) -> None:
     pieces = cut(stream, cuts)
@@ -86,14 +87,14 @@ def test_both_paths_agree_step_by_step(stream: bytes, cuts: list[int], offered: 
     assert fast == slow
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(streams, cut_points, offers)
 def test_both_paths_agree_when_the_receiver_closes(stream: bytes, cuts: list[int], offered: str) -> None:
     pieces = cut(stream, cuts)
     assert play(True, pieces, offered, answer=b"close") == play(False, pieces, offered, answer=b"close")
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(st.lists(st.one_of(good_data, fragmented), max_size=12).map(b"".join), cut_points, cut_points)
 def test_cuts_do_not_matter(stream: bytes, cuts: list[int], others: list[int]) -> None:
     first = play(True, cut(stream, cuts), "skyloom.v1.json")

@@ -2,7 +2,6 @@
 
 from fractions import Fraction
 
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -20,6 +19,7 @@ from skyloom_gateway.session import (
     State,
 )
 from skyloom_gateway.wire import JSON, MSGPACK, ErrorFrame, ErrorKind, Push, Response, WireError
+from tests.examples import examples
 
 LIMITS = SessionLimits(
     messages_per_second=10,
@@ -215,4 +215,4 @@ class SessionMachine(RuleBasedStateMachine):
 
 
 TestSessionMachine = SessionMachine.TestCase
-TestSessionMachine.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
+TestSessionMachine.settings = examples(150, steps=60)

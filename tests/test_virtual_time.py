@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from tests.virtual_loop import START_SECONDS, Deadlock, VirtualLoop
+from skyloom.testing import Deadlock, SimLoop
+from skyloom.testing.loop import START_SECONDS
 
 
 async def test_an_hour_costs_milliseconds_and_is_exact() -> None:
@@ -72,14 +73,14 @@ def test_a_deadlock_is_an_error_that_names_the_task() -> None:
     async def for_ever() -> None:
         await asyncio.Event().wait()
 
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner, pytest.raises(Deadlock, match="for_ever"):
+    with asyncio.Runner(loop_factory=SimLoop) as runner, pytest.raises(Deadlock, match="for_ever"):
         runner.run(for_ever())
 
 
 @pytest.mark.real_time
 async def test_a_marked_test_runs_in_real_time() -> None:
-    assert not isinstance(asyncio.get_running_loop(), VirtualLoop)
+    assert not isinstance(asyncio.get_running_loop(), SimLoop)
 
 
 async def test_every_other_test_runs_in_virtual_time() -> None:
-    assert isinstance(asyncio.get_running_loop(), VirtualLoop)
+    assert isinstance(asyncio.get_running_loop(), SimLoop)
