@@ -222,6 +222,88 @@ async def test_tls(server: Server, certificate: tuple[Path, Path]) -> None:
     writer.close()
 
 
+async def test_handshakes_under_way_are_counted_and_end(server: Server, certificate: tuple[Path, Path]) -> None:
+    """300 clients that say nothing, half a record or noise, on a port for 100."""
+    cert, key = certificate
+    settings = ListenerSettings(
+        port=0,
+        certificate_file=cert,
+        key_file=key,
+        connections_max=100,
+        connections_refused_max=30,
+        open_timeout_seconds=2,
+    )
+    context = ssl.create_default_context(cafile=cert)
+    address = await server.websocket(settings)
+    connections = server.listeners[0].connections
+    async with client.connect(f"wss://{address}/ws", ssl=context, compression=None) as ws:
+        host, port = address.split(":")
+        before = resident_bytes()
+        opened = [await asyncio.open_connection(host, int(port)) for _ in range(300)]
+        for _, writer in opened[::2]:
+            writer.write(b"\x16\x03\x01\x02\x00\x01")
+        for _, writer in opened[1::4]:
+            writer.write(b"GET / HTTP/1.1\r\n\r\n")
+        async with asyncio.timeout(10):
+            for reader, _ in opened[200:]:  # over both limits: closed at once
+                assert await ended(reader)
+        assert connections.admitted <= 100
+        assert connections.refused <= 30
+        assert resident_bytes() - before < 130 * 150 * 1024
+        await ws.send("still here")
+        assert await ws.recv() == "still here"
+        async with asyncio.timeout(10):
+            for reader, writer in opened:
+                assert await ended(reader)
+                writer.close()
+        assert connections.admitted == 1
+    # There is room again.
+    async with client.connect(f"wss://{address}/ws", ssl=context, compression=None) as ws:
+        await ws.send("room")
+        assert await ws.recv() == "room"
+
+
+async def test_a_full_tls_port_says_why(server: Server, certificate: tuple[Path, Path]) -> None:
+    cert, key = certificate
+    settings = ListenerSettings(port=0, certificate_file=cert, key_file=key, connections_max=1)
+    context = ssl.create_default_context(cafile=cert)
+    address = await server.websocket(settings)
+    async with client.connect(f"wss://{address}/ws", ssl=context, compression=None):
+        with pytest.raises(InvalidStatus) as found:
+            await client.connect(f"wss://{address}/ws", ssl=context, compression=None)
+        assert found.value.response.status_code == 503
+
+
+async def test_close_does_not_wait_for_handshakes(server: Server, certificate: tuple[Path, Path]) -> None:
+    cert, key = certificate
+    address = await server.websocket(ListenerSettings(port=0, certificate_file=cert, key_file=key))
+    host, _, port = address.partition(":")
+    reader, writer = await asyncio.open_connection(host, port)
+    # Connections are accepted in turn: when this one is in, the silent one is at its handshake.
+    context = ssl.create_default_context(cafile=cert)
+    async with client.connect(f"wss://{address}/ws", ssl=context, compression=None):
+        assert server.listeners[0].connections.admitted == 2
+    async with asyncio.timeout(3):
+        await server.listeners[0].close()
+        assert await ended(reader)
+    writer.close()
+    with pytest.raises(OSError):
+        await asyncio.open_connection(host, port)
+
+
+async def ended(reader: asyncio.StreamReader) -> bool:
+    """Wait until the server has ended a connection, whatever it says before."""
+    try:
+        await reader.read()
+    except ConnectionError:
+        pass
+    return True
+
+
+def resident_bytes() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
 def test_old_tls_is_refused(certificate: tuple[Path, Path]) -> None:
     # What OpenSSL is built with today refuses TLS 1.1 by itself, so no handshake can show the setting.
     assert server_context(*certificate).minimum_version is ssl.TLSVersion.TLSv1_2

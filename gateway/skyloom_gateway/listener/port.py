@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from skyloom_gateway.listener.connections import Connections, Refusal, Ticket
+from skyloom_gateway.listener.door import Door
 from skyloom_gateway.listener.link import Acceptor, Timers
 from skyloom_gateway.listener.settings import ListenerSettings
 from skyloom_gateway.listener.stream import Stream
@@ -50,6 +51,7 @@ class Port(ABC):
         self._streams: set[Stream] = set()
         self._batched: list[Stream] = []
         self._server: asyncio.AbstractServer | None = None
+        self._door: Door | None = None
         self._empty: asyncio.Future[None] | None = None
 
     @abstractmethod
@@ -76,9 +78,6 @@ class Port(ABC):
                 settings.host,
                 settings.port,
                 backlog=settings.backlog_connections,
-                ssl=context,
-                ssl_handshake_timeout=settings.open_timeout_seconds if context else None,
-                ssl_shutdown_timeout=settings.close_timeout_seconds if context else None,
                 start_serving=False,
             )
         except OSError as exc:
@@ -88,7 +87,11 @@ class Port(ABC):
             for sock in server.sockets:
                 # Accepted sockets inherit this. The kernel's own default keeps megabytes for an idle reader.
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, settings.socket_send_bytes)
-            await server.start_serving()
+            if context is None:
+                await server.start_serving()
+            else:
+                self._door = Door(self, context)
+                self._door.open(server.sockets)
         except OSError as exc:  # another program may have bound the port and be faster to listen on it
             server.close()
             raise bind_error(exc, settings.host, settings.port) from exc
@@ -102,6 +105,8 @@ class Port(ABC):
         if self._server is not None:
             self._server.close()
             self._server = None
+        if self._door is not None:
+            self._door.close()
 
     async def close(self, code: int = CloseCode.GOING_AWAY, reason: str = "the server shuts down") -> None:
         """Stop accepting and close all links; returns when they are gone, within `close_timeout_seconds`.
@@ -110,6 +115,8 @@ class Port(ABC):
             code, reason: what clients are told.
         """
         self.stop_accepting()
+        if self._door is not None:
+            await self._door.closed()
         for stream in tuple(self._streams):
             stream.close(code, reason)
         if self._streams:
@@ -140,9 +147,15 @@ class Port(ABC):
         for stream in batched:
             stream.end_turn()
 
-    def enter(self, stream: Stream, address: str | None) -> Ticket:
-        """Count a new connection, and cut it at once when too many wait to be told why they may not stay."""
-        ticket = self.connections.admit(address)
+    def enter(self, stream: Stream, address: str | None, ticket: Ticket | None = None) -> Ticket:
+        """Count a new connection, and cut it at once when too many wait to be told why they may not stay.
+
+        Args:
+            stream: the connection.
+            address: the client's IP address, None for a Unix socket.
+            ticket: its place when it was counted already.
+        """
+        ticket = ticket or self.connections.admit(address)
         self._streams.add(stream)
         if ticket.refusal is Refusal.FLOOD or not self.accepting:
             stream.cut(CloseCode.OVERLOADED, "no more connections")

@@ -23,6 +23,7 @@ from skyloom_gateway.listener.link import LinkKind, Receiver, TimerHandle
 from skyloom_gateway.wire import CloseCode
 
 if TYPE_CHECKING:
+    from skyloom_gateway.listener.connections import Ticket
     from skyloom_gateway.listener.port import Port
 
 CORK_BYTES_MAX = 64 * 1024  # corked output is written early past this, so that a batch is not in memory twice
@@ -65,6 +66,7 @@ class Stream(asyncio.Protocol, ABC):
         "_timers",
         "_transport",
         "_unsent_bytes",
+        "admitted",
         "peer",
     )
 
@@ -92,6 +94,7 @@ class Stream(asyncio.Protocol, ABC):
         self._stall_timer: TimerHandle | None = None
         self._close_timer: TimerHandle | None = None
         self.peer = "unknown"
+        self.admitted: Ticket | None = None  # where it was counted before its TLS handshake
 
     # What a transport needs of its subclass.
 
@@ -127,7 +130,7 @@ class Stream(asyncio.Protocol, ABC):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         address, self.peer = peer_name(transport.get_extra_info("peername"))
         self._heard = self._now()
-        self._ticket = self._port.enter(self, address)
+        self._ticket = self._port.enter(self, address, self.admitted)
         self.opened()
 
     def data_received(self, data: bytes) -> None:
