@@ -1,4 +1,4 @@
-"""The runtime: calls, sends, forwards, spawning, and the memory of idle services.
+"""The runtime: calls, sends, forwards, spawning, the memory of idle services, and what the patterns add to a call.
 
 Run in turns against what one would write by hand: an actor of an asyncio.Queue, a task and a Future for the reply;
 and a plain awaited coroutine, which is the floor. Skynet's numbers beside it are for orientation, from one core of a
@@ -13,6 +13,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
 from bench.rig.memory import resident_bytes
+from bench.rig.patterns import measure_patterns
 from bench.rig.report import Row, main
 from bench.rig.turns import best_rates, run_on
 from skyloom import Address, MemoryNetwork, Node, Service, rpc
@@ -233,7 +234,7 @@ async def measure_services(loop: str, scale: float) -> list[Row]:
 def measure(loop: str, scale: float) -> list[Row]:
     """All of it; the memory first, while the process is still small."""
     services = run_on(loop, measure_services(loop, scale))
-    return run_on(loop, measure_messages(loop, scale)) + services
+    return run_on(loop, measure_messages(loop, scale)) + run_on(loop, measure_patterns(loop, scale)) + services
 
 
 if __name__ == "__main__":

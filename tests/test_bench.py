@@ -14,7 +14,11 @@ from bench.rig.report import Row, environment, table
 ROOT = Path(__file__).resolve().parents[1]
 FIELDS = {"name": str, "loop": str, "per_second": float, "ratio": float, "baseline": str}
 ROWS = {
-    "core": ["call, one caller", "send", "forward A to B to C", "call across two nodes", "memory of an idle service"],
+    "core": [
+        *("call, one caller", "send", "forward A to B to C", "call across two nodes", "memory of an idle service"),
+        *("call through a breaker", "call with retry through a breaker", "call with a pooled connection"),
+        *("batched call, 100 callers", "topic, 100 subscribers"),
+    ],
     "echo": ["bare websockets echo, json", "gateway echo, json", "gateway echo, msgpack"],
     "fanout": ["fan_out, json, one at a time", "fan_out, json, 16 under way", "fan_out, msgpack, one at a time"],
     "connections": ["bare websockets", "WebSocket, greeted", "WebSocket, in a chat room", "TCP, greeted"],

@@ -31,12 +31,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
+from skyloom.message.address import Address
 from skyloom.patterns.circuit import BreakerSettings, CircuitBreaker, Outcome, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from skyloom.message.address import Address
     from skyloom.service.service import Service
 
 __all__ = [
@@ -109,17 +109,19 @@ class Circuits:
         self, caller: Service, dest: Address | str, ptype: str | int, args: tuple[object, ...], timeout: float | None
     ) -> Any:
         """`call`, its arguments as a tuple."""
-        method = str(args[0] if args and ptype in METHOD_PTYPES else ptype)
+        method = args[0] if args and ptype in METHOD_PTYPES else ptype
+        if type(method) is not str:
+            method = str(method)
         breaker = self._breakers.get((dest, method)) or self.of(dest, method)
-        if type(dest) is str:
+        if not isinstance(dest, Address):
             return await breaker.run(_call_by_name, caller, dest, ptype, args, timeout)
-        # `breaker.run(caller.call, ...)`, spelt out: this is the path of every call, and passing arguments
-        # on is a third of what a breaker costs.
+        # `breaker.run(caller.call, ...)`, spelt out: this is the path of every call, and passing arguments on is
+        # half of what a breaker costs.
         generation = breaker.generation if breaker.closed else breaker.enter()
         now = breaker.now
         started = now()
         try:
-            answer = await caller.call(dest, ptype, *args, timeout=timeout)
+            answer = await caller._cell.call(dest, ptype, args, timeout)
         except BaseException as error:
             breaker.leave(generation, breaker.judge(error), now() - started)
             raise

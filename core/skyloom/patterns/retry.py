@@ -21,15 +21,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
+from skyloom.message.address import Address
 from skyloom.message.errors import CallError, Failed, NotExecuted, Unknown
 from skyloom.node.cell import CALL_TIMEOUT_SECONDS
-from skyloom.patterns.breaker import shared_circuits
+from skyloom.patterns.breaker import Circuits, shared_circuits
 from skyloom.patterns.circuit import CALLERS_FAULTS, is_business
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from skyloom.message.address import Address
     from skyloom.service.service import Service
 
 P = ParamSpec("P")
@@ -190,7 +190,8 @@ async def retry_call(
     being handled. With `circuit` every try goes through `call_with_circuit`. The budget is the node's for `dest`.
     Raises what the last try raised.
     """
-    node = caller.node
+    cell = caller._cell  # what `caller.call` calls, at half its price
+    node = cell.node
     budgets = node.shared.get(RetryBudget)
     budget: RetryBudget = (None if budgets is None else budgets.get(dest)) or _budget(caller, dest)
     budget.called()
@@ -200,9 +201,10 @@ async def retry_call(
     while True:
         try:
             if circuit:
-                return await shared_circuits(caller).call_with(caller, dest, ptype, args, seconds)
-            address = await caller.query(dest) if isinstance(dest, str) else dest
-            return await caller.call(address, ptype, *args, timeout=seconds)
+                circuits: Circuits = node.shared.get(Circuits) or shared_circuits(caller)
+                return await circuits.call_with(caller, dest, ptype, args, seconds)
+            address = dest if isinstance(dest, Address) else await caller.query(dest)
+            return await cell.call(address, ptype, args, seconds)
         except CallError as error:
             if not may_repeat(error, idempotent=idempotent):
                 raise
