@@ -151,6 +151,22 @@ def test_property_select_gives_answers_in_completion_order(delays: list[int], ti
     assert found[len(in_time) :] == [(n, False) for n in late]
 
 
+async def test_answers_that_come_in_one_turn_come_in_their_order(node: Node) -> None:
+    futures = {key: node.loop.create_future() for key in "abc"}
+
+    async def waiting(key: str) -> str:
+        answer: str = await futures[key]
+        return answer
+
+    def settle() -> None:
+        for key in "cab":
+            futures[key].set_result(key)
+
+    node.clock.call_at(node.now() + 1, settle)
+    answers = [answer.key async for answer in node.root.select({key: waiting(key) for key in futures})]
+    assert answers == ["c", "a", "b"]
+
+
 async def test_a_select_of_many_calls_costs_each_the_same(node: Node) -> None:
     # Quadratic, it would wake some 50 million times and run into the test's time limit.
     sources = [await node.spawn(Source, n, 1.0 + n / 1000) for n in range(10_000)]

@@ -1,6 +1,7 @@
 """Retries: what is repeated, how often, how soon, and for how long."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 
 import pytest
@@ -136,6 +137,57 @@ async def test_all_tries_share_one_deadline(node: Node) -> None:
         await retry_call(node.root, "FLAKY", "lua", "work", idempotent=True, timeout=2, settings=settings)
     assert node.now() - started <= 2.0
     assert 4 <= len(flaky.times) <= 7
+
+
+class Unlucky(random.Random):
+    """Every back-off is as long as it may be."""
+
+    def random(self) -> float:
+        return 1.0
+
+
+class Patient(Service):
+    """Tries for a minute, unless its own request has less; notes when it gave up."""
+
+    def __init__(self) -> None:
+        self.gave_up = list[float]()
+
+    @rpc
+    async def work(self, dest: Address, typed: bool, timeout: float) -> None:
+        settings = RetrySettings(attempts=100, backoff_seconds=1.0)
+        try:
+            if typed:
+                retry = Retry(self, timeout=timeout, settings=settings, budget=_rich(self.node))
+                await retry.run(Flaky.at(self, dest).work)
+            else:
+                await retry_call(self, dest, "lua", "work", timeout=timeout, settings=settings)
+        finally:
+            self.gave_up.append(self.clock.now())
+
+
+@pytest.mark.parametrize("typed", [False, True])
+@pytest.mark.parametrize(("timeout", "request_timeout"), [(2.5, 60.0), (60.0, 2.5)], ids=["its own", "the request's"])
+async def test_a_retry_that_would_come_after_the_deadline_is_not_waited_for(
+    typed: bool, timeout: float, request_timeout: float
+) -> None:
+    async with Node("retry", rng=Unlucky(), watch_loop=False) as node:
+        nobody = Address("retry", 99)
+        node.shared[RetryBudget] = {nobody: _rich(node)}
+        patient = await start(node, Patient)
+        started = node.now()
+        with pytest.raises(Failed, match="no service"):
+            await node.call(patient.address, "lua", "work", nobody, typed, timeout, timeout=request_timeout)
+        # Tries at 0 and 1; the next one, two seconds later, would be at 3.
+        assert patient.gave_up == [pytest.approx(started + 1)]
+
+
+async def test_a_try_has_no_more_than_the_time_that_is_left(node: Node) -> None:
+    await start(node, Flaky, 100, "hang")
+    started = node.now()
+    settings = RetrySettings(attempts=50, attempt_seconds=1.5, backoff_seconds=0.1)
+    with pytest.raises(Expired):
+        await retry_call(node.root, "FLAKY", "lua", "work", idempotent=True, timeout=2, settings=settings)
+    assert node.now() - started == pytest.approx(2.0)
 
 
 async def test_the_deadline_of_the_request_being_handled_ends_the_retries(node: Node) -> None:

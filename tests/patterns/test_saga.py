@@ -199,6 +199,48 @@ async def test_an_observer_that_fails_harms_no_saga(node: Node, world: World, st
     assert world.log == NAMES
 
 
+async def test_nobody_who_keeps_a_state_can_change_it(node: Node, store: MemorySagaStore[Order]) -> None:
+    kept: list[Order] = []
+    undone: list[list[str]] = []
+
+    async def first(order: Order) -> Order:
+        kept.append(order)
+        mine = Order(order.id, [*order.trail, "first"])
+        kept.append(mine)
+        return mine
+
+    async def second(order: Order) -> Order:
+        for seen in kept:
+            seen.trail.append("kept by the caller or the first step")
+        order.trail.append("left by a step that failed")
+        raise SoldOut
+
+    async def undo(order: Order) -> None:
+        undone.append(list(order.trail))
+        order.trail.append("left by an undo that failed")
+        if len(undone) < 3:
+            raise OSError
+
+    steps = [Step("first", first, undo), Step("second", second, undo)]
+    records: list[SagaRecord[Order]] = []
+    saga = Saga(node.root, "test.kept", steps, store, on_progress=records.append)
+    given = Order("a", ["given"])
+    kept.append(given)
+    with pytest.raises(SoldOut):
+        await saga.run("a", given)
+    assert undone == [["given", "first"]] * 3
+    assert [record.state.trail for record in records] == [["given"]] + [["given", "first"]] * (len(records) - 1)
+
+
+async def test_each_who_waits_for_a_saga_has_a_state_of_its_own(
+    node: Node, world: World, store: MemorySagaStore[Order]
+) -> None:
+    shop = await start(node, Shop, world, store)
+    one, other = await asyncio.gather(shop.saga.run("a", Order("a")), shop.saga.run("a", Order("a")))
+    one.trail.clear()
+    assert other.trail == shop.progress[-1].state.trail == NAMES
+
+
 async def test_the_id_is_the_key(node: Node, world: World, store: MemorySagaStore[Order]) -> None:
     world.faults["charge"] = [1.0]
     shop = await start(node, Shop, world, store)

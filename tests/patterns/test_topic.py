@@ -93,6 +93,12 @@ class Reader(Service):
 class SlowReader(Reader):
     serial = True
 
+    @rpc
+    async def join_twice(self, press: Address) -> None:
+        await self.join(press, 2)
+        self.subscription.unsubscribe()
+        await self.join(press)
+
 
 async def joined(node: Node, press: Press, cls: type[Reader] = Reader, last: int = 0) -> Reader:
     reader = await start(node, cls)
@@ -274,6 +280,17 @@ async def test_what_is_left_over_from_an_old_subscription_does_not_reach_a_new_o
     await asyncio.sleep(5)
     assert reader.read == [1, 2, 3]
     assert press.numbers.subscribers == [reader.address]  # the word of the first one's end did not end the second
+
+
+async def test_the_begin_of_an_old_subscription_does_not_open_a_new_one(node: Node) -> None:
+    press = await start(node, Press, 10)
+    press.numbers.publish(0)
+    press.numbers.publish(1)
+    reader = await start(node, SlowReader)  # so the first one's begin and its two messages wait until it has left
+    await node.call(reader.address, "lua", "join_twice", press.address)
+    press.numbers.publish(2)
+    await asyncio.sleep(5)
+    assert reader.read == [2]
 
 
 async def test_unsubscribing_reaches_a_publisher_whose_mailbox_is_full(
