@@ -132,6 +132,8 @@ class Server:
         connections = Connections(
             settings.connections_max,
             settings.connections_per_address_max,
+            connects_per_second=settings.connects_per_second_max,
+            connects_burst=settings.connects_burst_max,
             refused_max=settings.connections_refused_max,
             loopback_is_limited=settings.loopback_is_limited,
         )
@@ -217,5 +219,7 @@ def _listener_settings(settings: Settings, port: int) -> ListenerSettings:
         output_bytes_max=gateway.unsent_bytes,
         connections_max=gateway.connections,
         connections_per_address_max=gateway.connections_per_address,
+        connects_per_second_max=gateway.connects_per_second_per_address,
+        connects_burst_max=gateway.connects_burst_per_address,
         loopback_is_limited=not gateway.loopback_exempt,
     )

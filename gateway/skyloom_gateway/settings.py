@@ -140,8 +140,15 @@ class GatewaySettings(_Section):
     connections_per_address: Annotated[
         int, Field(ge=1, le=1_000_000, description="connections from one network address")
     ] = 100
+    connects_per_second_per_address: Annotated[
+        float,
+        Field(gt=0, le=1_000_000, description="connections that one network address may open, sustained"),
+    ] = 20.0
+    connects_burst_per_address: Annotated[
+        int, Field(ge=1, le=1_000_000, description="connections that one network address may open at once")
+    ] = 200
     loopback_exempt: Annotated[
-        bool, Field(description="leave connections from this machine out of connections_per_address")
+        bool, Field(description="leave clients on this machine out of the limits of an address")
     ] = True
 
     open_timeout_seconds: Annotated[

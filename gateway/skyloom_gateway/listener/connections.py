@@ -5,6 +5,11 @@ from __future__ import annotations
 import ipaddress
 from enum import Enum
 
+from skyloom_gateway.session.buckets import Buckets
+
+CONNECTS_PER_SECOND = 20.0
+CONNECTS_BURST = 200
+ADDRESSES_MAX = 10_000  # addresses whose rate of connections is remembered
 FILES_KEPT_FREE = 256  # for databases, logs, pages and for connections that are told to go away
 
 
@@ -13,6 +18,7 @@ class Refusal(Enum):
 
     FULL = "the server has as many connections as it takes; try again later"
     ADDRESS = "too many connections from this address"
+    RATE = "too many connections from this address in a short time; try again later"
     FLOOD = "too many connections are being refused at once"
 
 
@@ -32,8 +38,10 @@ class Connections:
     Args:
         connections_max: connections in all; lowered to the process's limit of open files less 256.
         per_address_max: connections of one IPv4 address or IPv6 /64 network.
+        connects_per_second, connects_burst: connections that one such network may open in the long run and at once,
+            refused ones among them.
         refused_max: connections over a limit that may wait to be told why.
-        loopback_is_limited: whether `per_address_max` holds for loopback.
+        loopback_is_limited: whether the limits of an address hold for loopback.
         files_max: limit of open files; asked of the system when None.
     """
 
@@ -42,6 +50,8 @@ class Connections:
         connections_max: int,
         per_address_max: int,
         *,
+        connects_per_second: float = CONNECTS_PER_SECOND,
+        connects_burst: int = CONNECTS_BURST,
         refused_max: int = 64,
         loopback_is_limited: bool = False,
         files_max: int | None = None,
@@ -56,18 +66,20 @@ class Connections:
         self.admitted = 0
         self.refused = 0
         self._by_network: dict[str, int] = {}
+        self._connects = Buckets(connects_per_second, connects_burst, ADDRESSES_MAX)
 
-    def admit(self, address: str | None) -> Ticket:
+    def admit(self, address: str | None, now: float) -> Ticket:
         """Count a connection in.
 
         Args:
             address: the client's IP address, None for a Unix socket.
+            now: seconds on a clock that never goes back.
 
         Returns:
             A ticket to give back with `Ticket.release`; its `refusal` is None when the connection is welcome.
         """
-        network = None if address is None else self._network(address)
-        refusal = self._refusal(network)
+        network = network_of(address, loopback_is_limited=self.loopback_is_limited)
+        refusal = self._refusal(network, now)
         if refusal is not None:
             self.refused += 1
             return Ticket(self, None, refusal)
@@ -76,29 +88,16 @@ class Connections:
             self._by_network[network] = self._by_network.get(network, 0) + 1
         return Ticket(self, network, None)
 
-    def _refusal(self, network: str | None) -> Refusal | None:
-        if self.admitted >= self.connections_max:
+    def _refusal(self, network: str | None, now: float) -> Refusal | None:
+        if network is not None and self._connects.of(network).take(now):
+            refusal = Refusal.RATE
+        elif self.admitted >= self.connections_max:
             refusal = Refusal.FULL
         elif network is not None and self._by_network.get(network, 0) >= self.per_address_max:
             refusal = Refusal.ADDRESS
         else:
             return None
         return refusal if self.refused < self.refused_max else Refusal.FLOOD
-
-    def _network(self, address: str) -> str | None:
-        """The key that connections are counted under, None when they are not counted by address."""
-        try:
-            ip = ipaddress.ip_address(address.partition("%")[0])
-        except ValueError:
-            return address
-        if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
-            ip = ip.ipv4_mapped
-        if ip.is_loopback and not self.loopback_is_limited:
-            return None
-        if isinstance(ip, ipaddress.IPv6Address):
-            # One home or one attacker has a whole /64, so addresses within it are free to invent.
-            return str(ipaddress.IPv6Network((ip, 64), strict=False))
-        return str(ip)
 
     def _release(self, ticket: Ticket) -> None:
         if ticket.refusal is not None:
@@ -112,6 +111,29 @@ class Connections:
                 self._by_network[network] = left
             else:
                 del self._by_network[network]
+
+
+def network_of(address: str | None, *, loopback_is_limited: bool) -> str | None:
+    """The key that a client's address is counted under, None when it is not counted by address.
+
+    Args:
+        address: its IP address, None for a Unix socket.
+        loopback_is_limited: whether loopback is counted too.
+    """
+    if address is None:
+        return None
+    try:
+        ip = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped
+    if ip.is_loopback and not loopback_is_limited:
+        return None
+    if isinstance(ip, ipaddress.IPv6Address):
+        # One home or one attacker has a whole /64, so addresses within it are free to invent.
+        return str(ipaddress.IPv6Network((ip, 64), strict=False))
+    return str(ip)
 
 
 class Ticket:

@@ -101,7 +101,7 @@ class Door:
     async def _shake_hands(self, sock: socket.socket, name: object) -> None:
         port = self._port
         address, _ = peer_name(name)
-        ticket = port.connections.admit(address)
+        ticket = port.connections.admit(address, port.timers.now())
         if ticket.refusal is Refusal.FLOOD:
             ticket.release()
             sock.close()

@@ -43,6 +43,8 @@ class Port(ABC):
         self.connections = connections or Connections(
             settings.connections_max,
             settings.connections_per_address_max,
+            connects_per_second=settings.connects_per_second_max,
+            connects_burst=settings.connects_burst_max,
             refused_max=settings.connections_refused_max,
             loopback_is_limited=settings.loopback_is_limited,
         )
@@ -155,7 +157,7 @@ class Port(ABC):
             address: the client's IP address, None for a Unix socket.
             ticket: its place when it was counted already.
         """
-        ticket = ticket or self.connections.admit(address)
+        ticket = ticket or self.connections.admit(address, self.timers.now())
         self._streams.add(stream)
         if ticket.refusal is Refusal.FLOOD or not self.accepting:
             stream.cut(CloseCode.OVERLOADED, "no more connections")

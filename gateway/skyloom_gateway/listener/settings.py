@@ -33,8 +33,10 @@ class ListenerSettings:
         control_frames_per_second_max: WebSocket pings and pongs accepted in any one second.
         connections_max: connections in all; also held 256 below the process's limit of open files.
         connections_per_address_max: connections of one IPv4 address or IPv6 /64 network.
+        connects_per_second_max, connects_burst_max: connections that one such network may open in the long run and
+            at once.
         connections_refused_max: connections over a limit that are kept for a moment, to be told why.
-        loopback_is_limited: whether the limit per address holds for loopback too (not behind a local proxy).
+        loopback_is_limited: whether the limits per address hold for loopback too (not behind a local proxy).
         backlog_connections: connections that the kernel queues before they are accepted.
         socket_send_bytes: the kernel's send buffer: what an unread connection costs outside the process.
     """
@@ -59,6 +61,8 @@ class ListenerSettings:
     control_frames_per_second_max: int = 100
     connections_max: int = 10_000
     connections_per_address_max: int = 100
+    connects_per_second_max: float = 20.0
+    connects_burst_max: int = 200
     connections_refused_max: int = 64
     loopback_is_limited: bool = False
     backlog_connections: int = 1024

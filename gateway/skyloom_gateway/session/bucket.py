@@ -22,19 +22,26 @@ class Bucket:
         self._depth = self._interval * burst
         self._full_at: int | None = None
 
-    def take(self, now: float) -> float:
-        """Take a token if there is one.
+    def take(self, now: float, tokens: int = 1) -> float:
+        """Take tokens if they are there, all or none.
 
         Args:
             now: seconds on a clock that never goes back.
+            tokens: how many; more than the burst are never there.
 
         Returns:
-            0.0 when the token was taken, else the seconds until one will be there.
+            0.0 when they were taken, else the seconds until they will be there.
         """
         at = round(now * _NANOSECONDS)
         full_at = self._full_at
-        debt = self._interval if full_at is None or full_at <= at else full_at - at + self._interval
+        price = self._interval * tokens
+        debt = price if full_at is None or full_at <= at else full_at - at + price
         if debt > self._depth:
             return (debt - self._depth) / _NANOSECONDS
         self._full_at = at + debt
         return 0.0
+
+    def give_back(self, tokens: int = 1) -> None:
+        """Undo a `take`."""
+        if self._full_at is not None:
+            self._full_at -= self._interval * tokens

@@ -35,7 +35,7 @@ def test_the_system_is_asked_for_the_limit_of_open_files() -> None:
 )
 def test_connections_are_counted_by_network(addresses: list[str | None], admitted: int) -> None:
     connections = Connections(1000, 2, files_max=10_000)
-    tickets = [connections.admit(address) for address in addresses]
+    tickets = [connections.admit(address, 0.0) for address in addresses]
     assert [ticket.refusal for ticket in tickets] == [None] * admitted + [Refusal.ADDRESS] * (len(addresses) - admitted)
     for ticket in tickets:
         ticket.release()
@@ -46,13 +46,30 @@ def test_connections_are_counted_by_network(addresses: list[str | None], admitte
 
 def test_loopback_can_be_limited() -> None:
     connections = Connections(1000, 1, loopback_is_limited=True, files_max=10_000)
-    assert connections.admit("127.0.0.1").refusal is None
-    assert connections.admit("127.0.0.1").refusal is Refusal.ADDRESS
+    assert connections.admit("127.0.0.1", 0.0).refusal is None
+    assert connections.admit("127.0.0.1", 0.0).refusal is Refusal.ADDRESS
 
 
 def test_too_many_refused_at_once_are_a_flood() -> None:
     connections = Connections(1, 10, refused_max=2, files_max=10_000)
-    tickets = [connections.admit(None) for _ in range(4)]
+    tickets = [connections.admit(None, 0.0) for _ in range(4)]
     assert [t.refusal for t in tickets] == [None, Refusal.FULL, Refusal.FULL, Refusal.FLOOD]
     tickets[0].release()
-    assert connections.admit(None).refusal is None
+    assert connections.admit(None, 0.0).refusal is None
+
+
+def test_an_address_opens_so_many_in_a_time() -> None:
+    """Also when it closes each at once; others are not held up."""
+    connections = Connections(1000, 100, connects_per_second=2, connects_burst=3, files_max=10_000)
+
+    def knock(address: str, now: float) -> Refusal | None:
+        ticket = connections.admit(address, now)
+        ticket.release()
+        return ticket.refusal
+
+    assert [knock("10.0.0.1", 50.0) for _ in range(5)] == [None, None, None, Refusal.RATE, Refusal.RATE]
+    assert knock("10.0.0.2", 50.0) is None
+    assert knock("127.0.0.1", 50.0) is None
+    assert knock("10.0.0.1", 50.5) is None
+    assert knock("10.0.0.1", 50.5) is Refusal.RATE
+    assert [knock("127.0.0.1", 60.0) for _ in range(10)] == [None] * 10

@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skyloom_gateway.session import Bucket
+from skyloom_gateway.session.allowance import ADVANCE_MESSAGES, Allowance
+from skyloom_gateway.session.buckets import Buckets
 
 
 def test_burst_then_rate() -> None:
@@ -57,3 +59,52 @@ def test_whoever_waits_as_told_gets_in(per_second: float, burst: int, now: float
         pass
     # The float `now` itself is good to less than a nanosecond here.
     assert bucket.take(now + wait + 1e-9) == 0.0
+
+
+def test_several_tokens_go_together_or_not_at_all() -> None:
+    bucket = Bucket(10, 5)
+    assert bucket.take(0.0, 3) == 0.0
+    assert bucket.take(0.0, 3) == 0.1
+    assert bucket.take(0.0, 2) == 0.0
+    assert bucket.take(0.5, 5) == 0.0
+
+
+def test_a_key_has_one_bucket_and_the_longest_unasked_is_forgotten() -> None:
+    buckets = Buckets(1, 1, 2)
+    first, second = buckets.of("first"), buckets.of("second")
+    assert buckets.of("first") is first
+    assert buckets.of("third") is not first
+    assert buckets.of("first") is first
+    assert buckets.of("second") is not second
+    assert len(buckets) == 2
+
+
+def test_a_million_keys_take_no_more_room_than_the_last() -> None:
+    buckets = Buckets(1, 1, 100)
+    for n in range(10_000):
+        assert buckets.of(str(n)).take(0.0) == 0.0
+    assert len(buckets) == 100
+
+
+def test_an_allowance_is_held_by_its_own_bucket_first() -> None:
+    shared = Bucket(1000, 1000)
+    allowance = Allowance(Bucket(50, 3), [shared])
+    assert [allowance.take(0.0) for _ in range(4)] == [0.0, 0.0, 0.0, 0.02]
+
+
+def test_allowances_share_what_is_shared() -> None:
+    """Whoever shares a bucket has no more together than it gives, less what lies with them in advance."""
+    user, address = Bucket(10, 40), Bucket(100, 1000)
+    allowances = [Allowance(Bucket(1000, 1000), [user, address]) for _ in range(5)]
+    sent = sum(allowance.take(0.0) == 0.0 for _ in range(100) for allowance in allowances)
+    assert 40 - 5 * (ADVANCE_MESSAGES - 1) <= sent <= 40
+    wait = allowances[0].take(0.0)
+    assert wait == pytest.approx(ADVANCE_MESSAGES / 10, abs=0.01)
+    assert allowances[0].take(wait) == 0.0
+
+
+def test_over_ten_seconds_a_user_sends_at_its_rate() -> None:
+    user = Bucket(20, 40)
+    allowances = [Allowance(Bucket(50, 100), [user]) for _ in range(4)]
+    sent = sum(allowance.take(tick / 100) == 0.0 for tick in range(1000) for allowance in allowances)
+    assert 200 <= sent <= 40 + 200
