@@ -293,3 +293,27 @@ async def test_failed_of_a_send_is_logged(node: Node) -> None:
         await asyncio.sleep(1)
     assert Counter(entry["event"] for entry in logs) == {"handler failed": 1}
     assert node.dead_letters.by_reason == {"skyloom.no_method": 1}
+
+
+@pytest.mark.parametrize("timeout", [1.0, 3.0], ids=["the caller's deadline", "the call's own"])
+async def test_a_nested_call_that_is_not_answered_in_time_is_one_line_in_the_log(node: Node, timeout: float) -> None:
+    class Hanging(Service):
+        @rpc
+        async def hang(self) -> None:
+            await self.sleep(100)
+
+    class Between(Service):
+        @rpc
+        async def ask(self, dest: Address) -> None:
+            await self.call(dest, "lua", "hang", timeout=2.0)
+
+    hanging, between = await node.spawn(Hanging), await node.spawn(Between)
+    with capture_logs() as logs, pytest.raises((Expired, Failed)) as caught:
+        await node.call(between, "lua", "ask", hanging, timeout=timeout)
+    await asyncio.sleep(5)
+    assert caught.value.code == "skyloom.expired"
+    (line,) = logs
+    assert (line["event"], line["log_level"]) == ("handler ran out of time", "warning")
+    assert line["error"] == f"{hanging} did not answer in time"
+    assert "exc_info" not in line
+    assert not node.dead_letters.by_reason, "it is no poison"

@@ -75,6 +75,30 @@ async def test_it_opens_at_half_of_twenty_calls_and_refuses_at_once(node: Node) 
     assert caught.value.code == "skyloom.circuit_open"
 
 
+async def test_by_address_it_counts_as_by_name(node: Node) -> None:
+    """The way of a call by address is spelt out, for speed."""
+    address = await node.spawn(Shaky)
+    breaker = shared_circuits(node.root).of(address, "work")
+    for how in ["fine"] * 10 + ["crash"] * 8 + ["hang"]:
+        before = node.now()
+        try:
+            await call_with_circuit(node.root, address, "lua", "work", how, timeout=0.9)
+        except CallError:
+            assert how != "fine"
+        assert node.now() - before == (pytest.approx(0.9) if how == "hang" else 0)
+    assert breaker.state is State.CLOSED
+    for _ in range(3):  # slow, and of 22 calls none too many
+        await call_with_circuit(node.root, address, "lua", "work", "slow")
+    assert breaker.state is State.CLOSED
+    for _ in range(4):  # of 23, 24, 25 and 26 calls 10, 11, 12 and 13 failed
+        assert breaker.state is State.CLOSED
+        with pytest.raises(Failed):
+            await call_with_circuit(node.root, address, "lua", "work", "crash")
+    assert shared_circuits(node.root).of(address, "work").state is State.OPEN
+    with pytest.raises(NotExecuted, match="circuit"):
+        await call_with_circuit(node.root, address, "lua", "work")
+
+
 async def test_it_is_per_service_and_method(node: Node) -> None:
     address = await node.spawn(Shaky)
     await fail(node, 20)

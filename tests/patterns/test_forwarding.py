@@ -141,7 +141,8 @@ async def test_a_relay_unpacks_nothing(places: tuple[Node, Node], monkeypatch: p
     monkeypatch.setattr(values, "unpack", counted)
     await places[0].call(relays[-1].address, "lua", "deliver", Parcel(["tea"]))
     assert len(target.seen) == 1
-    assert len(unpacked) == 2  # the target its request, the caller its answer
+    parcels = [data for data in unpacked if b"tea" in data]
+    assert len(parcels) == 2  # the target its request, the caller its answer
     first = relays[0].payloads
     assert all(relay.payloads == first for relay in relays)
     assert type(first[0]) is bytes
@@ -198,6 +199,32 @@ async def test_a_target_on_a_lost_node_fails_the_caller_at_once(nodes: Two) -> N
     with pytest.raises(Unknown) as caught:
         await here.call(relay.address, "lua", "later", 3.0)
     assert caught.value.code == "skyloom.peer_lost"
+
+
+@pytest.mark.parametrize("links", [1, 2])
+async def test_on_three_nodes_the_loss_of_the_target_fails_the_caller_at_once(nodes: Two, links: int) -> None:
+    here, there, network = nodes
+    async with Node("three", watch_loop=False, transport=network.transport()) as far:
+        target = await start(far, Target)
+        relay = await start(there, Relay, target.address)
+        for _ in range(1, links):
+            relay = await start(there, Relay, relay.address)
+        here.loop.call_later(1, network.cut, "one", "three")
+        before = here.now()
+        with pytest.raises(Unknown) as caught:
+            await here.call(relay.address, "lua", "later", 3.0)
+        assert caught.value.code == "skyloom.peer_lost"
+        assert here.now() - before == pytest.approx(1)
+
+
+@pytest.mark.parametrize("near", [False, True], ids=["target on a third node", "target beside the caller"])
+async def test_the_loss_of_the_relays_node_after_it_forwarded_harms_nobody(nodes: Two, near: bool) -> None:
+    here, there, network = nodes
+    async with Node("three", watch_loop=False, transport=network.transport()) as far:
+        target = await start(here if near else far, Target)
+        relay = await start(there, Relay, target.address)
+        here.loop.call_later(1, network.cut, "one", "two")
+        assert await here.call(relay.address, "lua", "later", 3.0) == "done"
 
 
 async def test_a_send_is_passed_on_with_its_trace(places: tuple[Node, Node]) -> None:

@@ -181,13 +181,17 @@ async def test_a_retry_that_would_come_after_the_deadline_is_not_waited_for(
         assert patient.gave_up == [pytest.approx(started + 1)]
 
 
-async def test_a_try_has_no_more_than_the_time_that_is_left(node: Node) -> None:
-    await start(node, Flaky, 100, "hang")
+@pytest.mark.parametrize("circuit", [False, True])
+@pytest.mark.parametrize("by_name", [False, True])
+async def test_a_try_has_no_more_than_the_time_that_is_left(node: Node, by_name: bool, circuit: bool) -> None:
+    flaky = await start(node, Flaky, 100, "hang")
+    dest = "FLAKY" if by_name else flaky.address
     started = node.now()
     settings = RetrySettings(attempts=50, attempt_seconds=1.5, backoff_seconds=0.1)
     with pytest.raises(Expired):
-        await retry_call(node.root, "FLAKY", "lua", "work", idempotent=True, timeout=2, settings=settings)
+        await retry_call(node.root, dest, "lua", "work", idempotent=True, timeout=2, circuit=circuit, settings=settings)
     assert node.now() - started == pytest.approx(2.0)
+    assert len(flaky.times) == 2
 
 
 async def test_the_deadline_of_the_request_being_handled_ends_the_retries(node: Node) -> None:

@@ -9,6 +9,7 @@ import structlog
 
 from skyloom.message.errors import (
     CallError,
+    Expired,
     Failed,
     Unknown,
     ValueRefused,
@@ -189,6 +190,9 @@ class Executor:
             if cell.address not in self._node.cells:
                 return Unknown(f"{cell.service.title} ended while it handled the call")
             return Failed("the handler was cancelled", code="skyloom.cancelled", kind="aborted")
+        if isinstance(error, Expired):  # of a call of the handler's own: whoever did not answer is to be looked at
+            log.warning("handler ran out of time", service=cell.service.title, ptype=message.ptype, error=error.message)
+            return Failed(error.message, code=error.code, kind=error.kind, details=dict(error.details))
         log.error("handler failed", service=cell.service.title, ptype=message.ptype, exc_info=error)
         node, trace = self._node, traceback_text(error)
         node.dead_letters.add(node.clock.time(), cell.address, message, "skyloom.internal", trace)

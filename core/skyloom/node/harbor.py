@@ -26,7 +26,7 @@ log = structlog.get_logger("skyloom.harbor")
 class Harbor:
     """Sends what is for other nodes, takes in what comes from them, and tells the callers of a lost one.
 
-    Nodes speak to each other's harbor (handle 0, HARBOR messages) of three things: monitor, unmonitor, kill.
+    Nodes speak to each other's harbor (handle 0, HARBOR messages) of four things: monitor, unmonitor, kill, forwarded.
     """
 
     def __init__(self, node: Node, transport: Transport | None) -> None:
@@ -112,6 +112,11 @@ class Harbor:
     def unmonitor(self, watcher: Address, target: Address) -> None:
         self._tell(target.node, watcher, "unmonitor", target.handle)
 
+    def passed_on(self, request: Message, dest: Address) -> None:
+        """Tell the node of the caller that its request went on to yet another node."""
+        caller = request.source
+        self._tell(caller.node, dest, "forwarded", caller.handle, request.session)
+
     # -- coming in -------------------------------------------------------------------------------------------
 
     def _receive(self, peer: str, data: bytes) -> None:
@@ -149,7 +154,7 @@ class Harbor:
 
     def _listen(self, message: Message) -> None:
         assert type(message.payload) is bytes
-        word, handle = value.unpack(message.payload)
+        word, handle, *rest = value.unpack(message.payload)
         if type(handle) is not int:
             raise ValueError("a word to a harbor needs a handle")
         target = Address(self._node.name, handle)
@@ -159,6 +164,9 @@ class Harbor:
             self._node.services.monitor(message.source, target)
         elif word == "unmonitor":
             self._node.services.unmonitor(message.source, target)
+        elif word == "forwarded":
+            (session,) = rest
+            self._node.waits_for(target, session, message.source)
         else:
             raise ValueError(f"unknown word {word!r} to a harbor")
 

@@ -296,9 +296,16 @@ class Node:
             self.counters["late_answers"] += 1
 
     def passed_on(self, request: Message, dest: Address) -> None:
-        """A request was forwarded: if its caller lives here, the loss of `dest`'s node is what fails it from now on."""
-        source = self.cells.get(request.source)
-        pending = None if source is None or source.pending is None else source.pending.get(request.session)
+        """A request was forwarded: the loss of `dest`'s node is what fails its caller from now on."""
+        if request.source.node == self.name:
+            self.waits_for(request.source, request.session, dest)
+        elif dest.node != self.name:
+            self.harbor.passed_on(request, dest)
+
+    def waits_for(self, caller: Address, session: int, dest: Address) -> None:
+        """A call of a service of this node will be answered by `dest`, if it has not been answered."""
+        source = self.cells.get(caller)
+        pending = None if source is None or source.pending is None else source.pending.get(session)
         if pending is not None:
             pending.destination = dest
 
