@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Page, Route, async_playwright, expect
 
-from tests.e2e.fake_chat import launch
+from tests.e2e.fake_gateway import launch
 from tests.e2e.server_process import GatewayProcess, running_gateway
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -6,7 +6,8 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Locator, Page, async_playwright, expect
 
-from tests.e2e.fake_chat import FakeChat, launch
+from tests.e2e.fake_chat import FakeChat
+from tests.e2e.fake_gateway import launch
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -11,7 +11,8 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Page, async_playwright
 
-from tests.e2e.fake_chat import ORIGIN, STATIC, FakeChat, launch
+from tests.e2e.fake_chat import FakeChat
+from tests.e2e.fake_gateway import ORIGIN, STATIC, launch
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -2,7 +2,7 @@
 
 /**
  * An element: `el("li", {class: "x", data: {room: "lobby"}}, "text", child)`.
- * @param {string} tag @param {Record<string, any>} [properties] @param {...(Node | string | null | false)} children
+ * @param {string} tag @param {Record<string, any>} [properties] @param {...(Node | string | null | undefined | false)} children
  */
 export function el(tag, properties = {}, ...children) {
   const element = document.createElement(tag);
@@ -13,7 +13,7 @@ export function el(tag, properties = {}, ...children) {
     else if (value === true) element.setAttribute(name, "");
     else if (value !== false && value != null) element.setAttribute(name, value);
   }
-  element.append(...children.filter((child) => child !== null && child !== false));
+  element.append(...children.filter((child) => child != null && child !== false));
   return element;
 }
 
@@ -33,9 +33,9 @@ export function reconcile(parent, entries) {
       fresh.dataset.signature = signature;
       if (element) {
         if (cursor === element) cursor = fresh;
-        const focused = element.contains(document.activeElement) && fresh.querySelector("button");
+        const focused = element.contains(document.activeElement) && document.activeElement.dataset.testid;
         element.replaceWith(fresh);
-        if (focused) focused.focus();
+        if (focused !== false) refocus(fresh, focused);
       }
       element = fresh;
     }
@@ -44,6 +44,12 @@ export function reconcile(parent, entries) {
     else parent.insertBefore(element, cursor);
   }
   for (const gone of old.values()) gone.remove();
+}
+
+/** Where the focus was: on the control of that name, else on the first that can have it. */
+function refocus(element, name) {
+  const controls = [...element.querySelectorAll("button:not(:disabled), input:not(:disabled)")];
+  (controls.find((control) => control.dataset.testid === name) ?? controls[0])?.focus();
 }
 
 /** A round badge with a person's initials, in a colour that is always the same for that name. */

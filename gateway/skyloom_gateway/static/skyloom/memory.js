@@ -1,4 +1,4 @@
-/** What the browser remembers, for the tab or for all tabs. Where it may not, because storage is blocked, the page does. */
+/** What the browser remembers, for the tab or for all tabs. Where it may not (storage is blocked or full), the page does. */
 
 const forgetful = { tab: new Map(), browser: new Map() };
 
@@ -6,10 +6,11 @@ const forgetful = { tab: new Map(), browser: new Map() };
  * @param {string} key @param {"tab" | "browser"} [where] @returns {string | null}
  */
 export function recall(key, where = "browser") {
+  if (forgetful[where].has(key)) return forgetful[where].get(key);
   try {
     return storage(where).getItem(key);
   } catch {
-    return forgetful[where].get(key) ?? null;
+    return null;
   }
 }
 
