@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 
 from skyloom import CallError, Service
+from skyloom.node.pending import Pending
 from skyloom_gateway.connection import Connection
 from skyloom_gateway.session.limits import SessionLimits
 from skyloom_gateway.wire import CODECS, CloseCode
@@ -96,7 +97,25 @@ class Gate(Service):
         self, agent: Address, frame: tuple[object, ...], settled: Callable[[Any, CallError | None], object]
     ) -> None:
         """Forward a client's frame to its agent; `settled` gets the answer or the error."""
-        self._cell.ask(agent, "client", frame, self._request_seconds, settled)
+        self._ask(agent, "client", frame, self._request_seconds, settled)
+
+    def _ask(
+        self,
+        agent: Address,
+        ptype: str,
+        args: tuple[object, ...],
+        timeout: float,
+        settled: Callable[[Any, CallError | None], object],
+    ) -> None:
+        try:
+            answer = self._cell.ask(agent, ptype, args, timeout)
+        except CallError as error:
+            settled(None, error)
+        else:
+            if type(answer) is Pending:
+                answer.hand_to(settled)
+            else:
+                settled(answer, None)
 
     async def _on_client(
         self,
@@ -143,7 +162,7 @@ class Gate(Service):
             if error is not None and self.kill(agent):
                 log.warning("agent did not end by itself", agent=str(agent), error=str(error))
 
-        self._cell.ask(agent, "socket", (event,), AGENT_END_SECONDS, settled)
+        self._ask(agent, "socket", (event,), AGENT_END_SECONDS, settled)
 
     # -- the end ---------------------------------------------------------------------------------------------
 

@@ -191,7 +191,8 @@ async def test_a_handler_cancelled_before_its_worker_took_it_over(node: Node) ->
     victim, caller = await actor(node, stubborn=stubborn), await actor(node)
     node.executor._idle.clear()
     answers: list[object] = []
-    caller._cell.ask(victim.address, "lua", ("play", "stubborn"), 5, lambda answer, error: answers.append(error))
+    asked = caller._cell.ask(victim.address, "lua", ("play", "stubborn"), 5)
+    asked.hand_to(lambda answer, error: answers.append(error))
     node.kill(victim.address)
     assert [type(answer) for answer in answers] == [Unknown]
     await asyncio.sleep(1)
@@ -441,7 +442,8 @@ async def test_answer_to_ask_waits_behind_what_its_sender_sent_before(node: Node
     callee = await actor(node, returns=send_and_return)
     caller = await actor(node)
     answers = caller.log
-    caller._cell.ask(callee.address, "lua", ("play", "returns"), 1, lambda answer, error: answers.append(answer))
+    asked = caller._cell.ask(callee.address, "lua", ("play", "returns"), 1)
+    asked.hand_to(lambda answer, error: answers.append(answer))
     await asyncio.sleep(1)
     assert caller.log == ["sent", "answer"]
 

@@ -175,28 +175,13 @@ class Cell:
         else:
             self.node.post(dest, message)
 
-    def request(
-        self, dest: Address, ptype: str | int, args: tuple[object, ...], timeout: float | None
-    ) -> tuple[Message, Protocol]:
-        """A message that wants an answer, with a session and a deadline; not posted yet."""
-        protocol = self.protocols.get(ptype) or self.protocol(ptype)
-        payload = args if protocol.pack is None and all_atoms(map(type, args)) else protocol.to_payload(args)
-        now = self.node.now()
-        deadline = now + (CALL_TIMEOUT_SECONDS if timeout is None else timeout)
-        trace = None
-        outer = CURRENT.get()
-        if outer is not None:
-            trace = outer.trace
-            if outer.deadline < deadline:
-                deadline = outer.deadline
-        session = self._session_for(deadline, now)
-        self._session = session
-        return Message(protocol.id, self.address, session, payload, deadline, trace), protocol
+    def ask(self, dest: Address, ptype: str | int, args: tuple[object, ...], timeout: float | None) -> Any:
+        """Post a request. Returns its answer if that is there at once, else the `Pending` that will have it.
 
-    async def call(self, dest: Address, ptype: str | int, args: tuple[object, ...], timeout: float | None) -> Any:
-        """Post a request and wait for its answer. Raises CallError; see `Service.call`."""
+        Raises:
+            CallError: the request failed at once.
+        """
         node, executor = self.node, self.executor
-        # `request`, spelt out: this is the path of every call.
         protocol = self.protocols.get(ptype) or self.protocol(ptype)
         plain = protocol.pack is None
         if plain:
@@ -226,75 +211,48 @@ class Cell:
         message.trace = trace
         message.taken = False
         target = node.cells.get(dest)
-        if target is not None and target.inline and executor.inline_left > 0 and executor.depth < INLINE_DEPTH_MAX:
-            try:
-                answer = executor.step(target, message, protocol)
-            except CallError as error:
-                if not self._behind():
-                    raise
-                pending = self._queue_answer(message, dest, protocol, error)
-            else:
-                if answer is OPEN:
-                    pending = self._claimed(message, dest, protocol)
-                elif not self.mailbox or not self._behind():
-                    return answer
-                else:
-                    pending = self._queue_answer(message, dest, protocol, (answer,))
-        else:
-            pending = self.expect(message, dest, protocol)
-            node.post(dest, message)
-        if pending.outcome is OPEN:
-            future: asyncio.Future[None] = node.loop.create_future()
-            pending.on_settled = lambda _: None if future.done() else future.set_result(None)
+        if target is None or not target.inline or executor.inline_left <= 0 or executor.depth >= INLINE_DEPTH_MAX:
+            return self.post(message, dest, protocol)
+        try:
+            answer = executor.step(target, message, protocol)
+        except CallError as error:
+            if not self._behind():
+                raise
+            return self._queue_answer(message, dest, protocol, error)
+        if answer is OPEN:
+            return self._claimed(message, dest, protocol)
+        if not self.mailbox or not self._behind():
+            return answer
+        return self._queue_answer(message, dest, protocol, (answer,))
+
+    async def call(self, dest: Address, ptype: str | int, args: tuple[object, ...], timeout: float | None) -> Any:
+        """Post a request and wait for its answer. Raises CallError; see `Service.call`."""
+        answer = self.ask(dest, ptype, args, timeout)
+        if type(answer) is not Pending:
+            return answer
+        if answer.outcome is OPEN:
+            future: asyncio.Future[None] = self.node.loop.create_future()
+            answer.on_settled = lambda _: None if future.done() else future.set_result(None)
             try:
                 await future
             finally:
-                if pending.outcome is OPEN:  # cancelled: the callee goes on, its answer will be a late one
-                    self.forget(message.session)
-        return pending.result()
+                if answer.outcome is OPEN:  # cancelled: the callee goes on, its answer will be a late one
+                    self.forget(answer.session)
+        return answer.result()
 
     async def call_named(self, name: str, ptype: str | int, args: tuple[object, ...], timeout: float | None) -> Any:
         """`call` to the service that has the name now."""
         return await self.call(await self.node.find(name, 0), ptype, args, timeout)
 
-    def ask(
-        self,
-        dest: Address,
-        ptype: str | int,
-        args: tuple[object, ...],
-        timeout: float | None,
-        settled: Callable[[Any, CallError | None], object],
-    ) -> None:
-        """`call` for those who cannot await: ``settled(answer, error)`` is called once, perhaps at once."""
-        message, protocol = self.request(dest, ptype, args, timeout)
-        node, executor = self.node, self.executor
-        target = node.cells.get(dest)
-        if target is not None and target.inline and executor.inline_left > 0 and executor.depth < INLINE_DEPTH_MAX:
-            outcome: object
-            try:
-                answer = executor.step(target, message, protocol)
-            except CallError as error:
-                if not self.mailbox or not self._behind():
-                    settled(None, error)
-                    return
-                outcome = error
-            else:
-                if answer is not OPEN and (not self.mailbox or not self._behind()):
-                    settled(answer, None)
-                    return
-                outcome = answer if answer is OPEN else (answer,)
-            if outcome is OPEN:
-                pending = self._claimed(message, dest, protocol)
-            else:
-                pending = self._queue_answer(message, dest, protocol, outcome)
-        else:
-            pending = self.expect(message, dest, protocol)
-            node.post(dest, message)
-        pending.hand_to(settled)
+    def post(self, message: Message, dest: Address, protocol: Protocol) -> Pending:
+        """Send a request on its way to a mailbox."""
+        pending = self.expect(message, dest, protocol)
+        self.node.post(dest, message)
+        return pending
 
     def expect(self, message: Message, dest: Address, protocol: Protocol) -> Pending:
         """Have the answer to `message` delivered to a `Pending`, or an Expired at its deadline."""
-        pending = Pending(dest, protocol)
+        pending = Pending(dest, protocol, message.session)
         pending.timer = self.node.clock.call_at(message.deadline, self._expire, message.session)
         if self.pending is None:
             self.pending = {}

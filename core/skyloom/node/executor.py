@@ -57,14 +57,15 @@ class Executor:
         Raises CallError when the handler ended with an error.
         """
         left = self.inline_left
+        loop = self._node.loop
         if left == INLINE_CALLS_MAX:
-            self._node.loop.call_soon(self._refill)
+            loop.call_soon(self._refill)
         self.inline_left = left - 1
-        worker = self._idle.pop() if self._idle else self._new_worker()
+        idle = self._idle
+        worker = idle.pop() if idle else self._new_worker()
         worker.cell = target
         message.claim = True
         self.depth += 1
-        loop = self._node.loop
         before = swap_current_task(loop, worker.task)
         try:
             awaited = worker.context.run(worker.send, message)
@@ -76,7 +77,7 @@ class Executor:
             return OPEN
         value, error = worker.value, worker.error
         if error is None and len(worker.context) == 1 and not message.taken and not self.leaving:
-            self._idle.append(worker)
+            idle.append(worker)
             if protocol.pack is None and type(value) in ATOMS:
                 return value
         else:
@@ -99,7 +100,7 @@ class Executor:
             payload = target.protocol(message.ptype).to_payload((value,))
         except ValueRefused as refused:
             raise self._fault(target, message, refused) from None
-        pending = Pending(target.address, protocol)
+        pending = Pending(target.address, protocol, message.session)
         pending.settle(payload)
         return pending.result()
 

@@ -20,11 +20,12 @@ OPEN: Final = object()
 class Pending:
     """One session's other half: settled exactly once, by an answer, an error or the deadline."""
 
-    __slots__ = ("destination", "on_settled", "outcome", "protocol", "timer")
+    __slots__ = ("destination", "on_settled", "outcome", "protocol", "session", "timer")
 
-    def __init__(self, destination: Address, protocol: Protocol) -> None:
+    def __init__(self, destination: Address, protocol: Protocol, session: int) -> None:
         self.destination = destination
         self.protocol = protocol
+        self.session = session
         self.timer: Timer | None = None
         self.outcome: object = OPEN
         self.on_settled: Callable[[Pending], object] | None = None

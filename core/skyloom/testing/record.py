@@ -45,7 +45,7 @@ import structlog
 from skyloom.message import value
 from skyloom.message.errors import CallError, NameTaken, ValueRefused, error_to_values
 from skyloom.node.cell import Cell
-from skyloom.node.pending import OPEN, Pending
+from skyloom.node.executor import Executor
 from skyloom.testing.noted_loop import Inside, Noted, Probe, drop, is_own_task, listen, running
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from skyloom.message.protocol import Protocol
     from skyloom.node.clock import Clock, Timer
     from skyloom.node.node import Node
+    from skyloom.node.pending import Pending
     from skyloom.service.service import Service
 
 MAGIC: Final = "skyloom record"
@@ -302,6 +303,8 @@ class RecordedCell(Cell):
         super().__init__(node, address, service)
         listen(node.loop)
         self.quick_rpc = False  # every handler is begun by `begin`
+        self.executor = Executor(node)  # only looked at by calls of ours, to learn that none may be stepped
+        self.executor.inline_left = 0
         self.node = RecordedNode(node, log, random.Random(log.seed))  # type: ignore[assignment]  # stands for it
         cls, on_start = type(service), service.on_start
         service.on_start = lambda: log.noted(on_start(), log.key())  # type: ignore[method-assign]  # of this instance
@@ -384,35 +387,9 @@ class RecordedCell(Cell):
 
     # -- going out: never inside the callee, so that its answer comes in by `_settle` -------------------------
 
-    async def call(self, dest: Address, ptype: str | int, args: tuple[object, ...], timeout: float | None) -> Any:
-        message, protocol = self.request(dest, ptype, args, timeout)
-        pending = self._sent(message, dest, protocol)
-        if pending.outcome is OPEN:
-            future: asyncio.Future[None] = self.node.loop.create_future()
-            pending.on_settled = lambda _: None if future.done() else future.set_result(None)
-            try:
-                await future
-            finally:
-                if pending.outcome is OPEN:
-                    self.forget(message.session)
-        return pending.result()
-
-    def ask(
-        self,
-        dest: Address,
-        ptype: str | int,
-        args: tuple[object, ...],
-        timeout: float | None,
-        settled: Callable[[Any, CallError | None], object],
-    ) -> None:
-        message, protocol = self.request(dest, ptype, args, timeout)
-        self._sent(message, dest, protocol).hand_to(settled)
-
-    def _sent(self, message: Message, dest: Address, protocol: Protocol) -> Pending:
+    def post(self, message: Message, dest: Address, protocol: Protocol) -> Pending:
         self.note_out(dest, message.ptype, message.payload)
-        pending = self.expect(message, dest, protocol)
-        self.node.post(dest, message)
-        return pending
+        return super().post(message, dest, protocol)
 
     def send(self, dest: Address | str, ptype: str | int, args: tuple[object, ...]) -> None:
         self.note_out(dest, self.protocol(ptype).id, self.protocol(ptype).to_payload(args))
