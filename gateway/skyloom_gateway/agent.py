@@ -38,6 +38,7 @@ from skyloom import Failed, Service
 from skyloom.message.value import Handed
 from skyloom_gateway.push import ClientRef, Push, fan_out
 from skyloom_gateway.wire import CODECS, Malformed
+from skyloom_gateway.wire.fields import is_route
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Sequence
@@ -225,6 +226,8 @@ def _errors(cls: type, route: str, errors: tuple[Any, ...]) -> tuple[type[Failed
             raise TypeError(f"{where} is no subclass of skyloom.Failed")
         if error.code.startswith(_RUNTIME_CODES):
             raise TypeError(f"{where} has no code of its own: class {error.__name__}(Failed, code='<app>.<what>')")
+        if not is_route(error.code) or "." not in error.code:
+            raise TypeError(f"{where}: its code {error.code!r} must be '<app>.<what>', of a-z, 0-9, _ and .")
         if by_code.setdefault(error.code, error) is not error:
             raise TypeError(f"{where} and {by_code[error.code].__name__} have the same code {error.code!r}")
     return tuple(by_code[code] for code in sorted(by_code))

@@ -12,6 +12,8 @@ import re
 from importlib.resources import files
 from typing import TYPE_CHECKING, Final
 
+from pydantic import PydanticUserError
+
 from skyloom_gateway.wire.fields import is_route
 from skyloom_gateway.wire.frame import ROUTE_CHARACTERS_MAX
 
@@ -75,6 +77,8 @@ class App:
             self.routes = agent.bind_routes()
         except (TypeError, NameError) as error:  # a type that is imported for type checkers only is a NameError
             raise AppError(f"app {name!r}: {error}") from error
+        except PydanticUserError as error:
+            raise AppError(f"app {name!r}: {error.message.splitlines()[0]}") from error
         for route in self.routes:
             self._own("route", route)
         for push in self.pushes:

@@ -1,4 +1,4 @@
-"""The command line: ``skyloom gateway``, ``skyloom check``."""
+"""The command line: ``skyloom gateway``, ``skyloom check``, ``skyloom schema``."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import structlog
 import typer
 
 from skyloom_gateway.app import App, AppError, load_app
+from skyloom_gateway.contract import contract_of, document_bytes
 from skyloom_gateway.log import configure
 from skyloom_gateway.settings import Settings, SettingsError
 from skyloom_gateway.settings_text import describe
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from skyloom import Service
+    from skyloom_gateway.contract import Contract
     from skyloom_gateway.server import Server
 
 main = typer.Typer(
@@ -151,6 +153,19 @@ def check(
     for app in _load(apps):
         typer.echo(f"app {app.name}: {len(app.routes)} routes, {len(app.pushes)} pushes, {len(app.services)} services")
     typer.echo(describe(settings))
+
+
+@main.command()
+def schema(apps: Apps) -> None:
+    """Write the apps' contract with their clients: an AsyncAPI 3.0 document of routes, bodies, pushes and errors."""
+    sys.stdout.write(document_bytes(_contract(apps)).decode())
+
+
+def _contract(specs: list[str]) -> Contract:
+    try:
+        return contract_of(_load(specs))
+    except AppError as error:
+        raise _usage(str(error)) from None
 
 
 def _settings(

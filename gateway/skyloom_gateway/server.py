@@ -14,7 +14,7 @@ from skyloom import Node
 from skyloom.supervision.child import permanent
 from skyloom.supervision.supervisor import Supervisor
 from skyloom_gateway.auth import GuestAuthenticator
-from skyloom_gateway.contract import contract_hash
+from skyloom_gateway.contract import contract_of, document_bytes
 from skyloom_gateway.gate import Gate
 from skyloom_gateway.listener import Connections, ListenerSettings, Pages, TcpListener, WebSocketListener
 
@@ -63,6 +63,7 @@ class Server:
         if len(set(names)) != len(names):
             raise ValueError(f"apps: two have the same name among {', '.join(names)}")
         self.apps = tuple(apps)
+        self.contract = contract_of(apps)
         self.settings = settings
         rng = random.Random(settings.seed) if settings.seed is not None else random.SystemRandom()
         self.authenticators = authenticators if authenticators is not None else [GuestAuthenticator(rng)]
@@ -112,7 +113,7 @@ class Server:
             self.apps,
             self.authenticators,
             self.settings.gateway,
-            contract_hash(self.apps),
+            self.contract.hash,
             self._secret,
         )
         # Its connections cannot be handed to a new one, so that its end is the server's.
@@ -153,6 +154,7 @@ class Server:
         for name in ("skyloom.js", "index.css"):
             pages.add(f"/{name}", static.joinpath(name).read_bytes())
         pages.add_directory("/skyloom", static.joinpath("skyloom"))  # what all pages share
+        pages.add("/asyncapi.json", document_bytes(self.contract))
         items = []
         for app in self.apps:
             folder = app.page_folder()

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from skyloom import Failed, Service
 from skyloom_gateway import Agent, App, Push, Server, Settings, notify, request
 from skyloom_gateway.app import AppError, load_app
-from skyloom_gateway.contract import contract_hash
+from skyloom_gateway.contract import contract_of
 from tests.gateway.cast import EchoAgent, Hub, NoSuchThing, Shouted, echo, other
 
 
@@ -88,6 +88,11 @@ def failing(*errors: Any) -> type[Agent]:
     return Faulty
 
 
+class Schemaless(Agent):
+    @request("app.ask")
+    async def ask(self, body: Plain) -> None: ...
+
+
 class Unimported(Agent):
     @request("app.ask")
     async def ask(self, body: OnlyForCheckers) -> None: ...  # type: ignore[name-defined]  # noqa: F821 - what is tested
@@ -123,6 +128,7 @@ class Routeless(Push):
             lambda: App("app", agent=failing(Missing, AlsoMissing)),
             "errors: AlsoMissing and Missing have the same code 'app.missing'",
         ),
+        (lambda: App("app", agent=Schemaless), "Unable to generate pydantic-core schema for <class"),
         (lambda: App("app", agent=Unimported), "'OnlyForCheckers' is not defined"),
         (lambda: App("app", agent=Fine, pushes=[Shouted]), "push 'echo.shouted' must begin with 'app.'"),
         (lambda: App("app", agent=Fine, pushes=[Routeless]), "push Routeless needs a route"),
@@ -197,18 +203,18 @@ def test_the_contract_is_stable_and_changes_with_what_is_agreed() -> None:
     class Note(Push, route="app.note"):
         text: str
 
-    first = contract_hash([App("app", agent=Fine)])
-    assert first == contract_hash([App("app", agent=Fine)])
+    first = contract_of([App("app", agent=Fine)]).hash
+    assert first == contract_of([App("app", agent=Fine)]).hash
     assert len(first) == len("sha256:") + 64
     hashes = {
         first,
-        contract_hash([App("app", agent=Wider)]),
-        contract_hash([App("app", agent=Renamed)]),
-        contract_hash([App("app", agent=Fine, pushes=[Note])]),
-        contract_hash([App("app", agent=Fine), other]),
+        contract_of([App("app", agent=Wider)]).hash,
+        contract_of([App("app", agent=Renamed)]).hash,
+        contract_of([App("app", agent=Fine, pushes=[Note])]).hash,
+        contract_of([App("app", agent=Fine), other]).hash,
     }
     assert len(hashes) == 5
-    assert contract_hash([App("app", agent=Fine), other]) == contract_hash([other, App("app", agent=Fine)])
+    assert contract_of([App("app", agent=Fine), other]).hash == contract_of([other, App("app", agent=Fine)]).hash
 
 
 class Wide(Body):

@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from skyloom_gateway import Server, Settings
-from skyloom_gateway.contract import contract_hash
+from skyloom_gateway.contract import contract_of, document_bytes
 from skyloom_gateway.settings import GatewaySettings
 from skyloom_gateway.wire.frame import Drain, ErrorFrame, Response, Welcome
 from tests.gateway.cast import Dog, EchoAgent, echo, other
@@ -86,7 +86,7 @@ async def test_the_welcome_has_the_contract(server: Server) -> None:
         wire.hello()
         welcome = await wire.read()
         assert isinstance(welcome, Welcome)
-        assert welcome.contract == contract_hash([echo, other])
+        assert welcome.contract == contract_of([echo, other]).hash
 
 
 async def test_a_silent_stranger_is_closed(server: Server) -> None:
@@ -171,3 +171,9 @@ async def test_a_seed_repeats_sessions() -> None:
             assert isinstance(welcome, Welcome)
             sessions.append(welcome.session)
     assert sessions[0] == sessions[1] != sessions[2]
+
+
+async def test_the_document_is_served(server: Server) -> None:
+    status, body = await get(server.port, "/asyncapi.json")
+    assert status == "HTTP/1.1 200 OK"
+    assert body == document_bytes(contract_of([echo, other]))

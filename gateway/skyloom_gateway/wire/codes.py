@@ -74,7 +74,7 @@ CLOSE_CAUSES: Mapping[CloseCode, CloseCause] = MappingProxyType(
         CloseCode.INVALID_TEXT: CloseCause("gateway.invalid_utf8", ErrorKind.INVALID_ARGUMENT),
         CloseCode.TOO_BIG: CloseCause("gateway.frame_too_big", ErrorKind.RESOURCE_EXHAUSTED),
         CloseCode.RESTART: CloseCause("gateway.restart", ErrorKind.UNAVAILABLE, retryable=True),
-        CloseCode.OVERLOADED: CloseCause("gateway.overloaded", ErrorKind.UNAVAILABLE, retryable=True),
+        CloseCode.OVERLOADED: CloseCause("gateway.overloaded", ErrorKind.RESOURCE_EXHAUSTED, retryable=True),
         CloseCode.MALFORMED: CloseCause("gateway.malformed_frame", ErrorKind.INVALID_ARGUMENT),
         CloseCode.UNAUTHENTICATED: CloseCause("gateway.unauthenticated", ErrorKind.UNAUTHENTICATED),
         CloseCode.FORBIDDEN: CloseCause("gateway.forbidden", ErrorKind.PERMISSION_DENIED),

@@ -1,0 +1,61 @@
+"""What the gateway itself answers with, whatever the app: one table, held equal to its source by a test."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from skyloom_gateway.contract.contract import ErrorCode
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def _table(*rows: tuple[str, str, bool, str]) -> dict[str, ErrorCode]:
+    table = {}
+    for code, kind, retryable, description in sorted(rows):
+        name = "".join(part.capitalize() for part in code.removeprefix("gateway.").split("_"))
+        table[code] = ErrorCode(code, kind, retryable, name, description)
+    return table
+
+
+GATEWAY_ERRORS: Final[Mapping[str, ErrorCode]] = _table(
+    # Answers to a request; those of a notify, and of what has no id, come with id 0.
+    (
+        "gateway.answer_too_big",
+        "resource_exhausted",
+        False,
+        "The answer does not fit a TCP frame; ask for less at once.",
+    ),
+    ("gateway.deadline_exceeded", "deadline_exceeded", False, "No answer in time; the request may have run."),
+    ("gateway.draining", "unavailable", True, "The server restarts; connect again."),
+    ("gateway.duplicate_id", "failed_precondition", False, "A request of this id is still being answered."),
+    ("gateway.internal", "internal", False, "A fault of the server, which has logged it."),
+    (
+        "gateway.invalid_body",
+        "invalid_argument",
+        False,
+        "The body does not fit its route; details.errors names the fields. The app never saw it.",
+    ),
+    ("gateway.overloaded", "resource_exhausted", True, "Too much is waiting, or the server is full; close code 1013."),
+    ("gateway.rate_limited", "resource_exhausted", True, "Over the rate; details.retry_after is in seconds."),
+    ("gateway.too_many_requests", "resource_exhausted", True, "Too many requests wait for their answers."),
+    ("gateway.unavailable", "unavailable", True, "Not just now; the app does not answer."),
+    ("gateway.unknown_route", "unimplemented", False, "There is no such route for this kind of frame."),
+    # The last words of a connection.
+    ("gateway.closed", "internal", False, "Closed for a reason of the app's own; details.close_code has its code."),
+    ("gateway.forbidden", "permission_denied", False, "This client may not connect; close code 4403."),
+    ("gateway.frame_too_big", "resource_exhausted", False, "The frame is over the limit; close code 1009."),
+    ("gateway.hello_timeout", "deadline_exceeded", True, "No hello in time; close code 4408."),
+    ("gateway.invalid_utf8", "invalid_argument", False, "A text frame is not UTF-8; close code 1007."),
+    ("gateway.malformed_frame", "invalid_argument", False, "The frame is malformed or out of place; close code 4400."),
+    ("gateway.replaced", "aborted", False, "A newer connection took the session over; close code 4409."),
+    ("gateway.restart", "unavailable", True, "The server restarts; close code 1012."),
+    (
+        "gateway.too_many_denials",
+        "resource_exhausted",
+        True,
+        "Too many refused logins; details.retry_after in seconds.",
+    ),
+    ("gateway.too_many_logins", "resource_exhausted", True, "Too many logins from this address at once."),
+    ("gateway.unauthenticated", "unauthenticated", False, "The hello was refused; close code 4401."),
+)
