@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from skyloom_gateway.client import Client, connect
+from skyloom_gateway.client import Client, Reconnect, connect
 
 START_SECONDS = 20.0
 STOP_SECONDS = 20.0
@@ -86,8 +86,16 @@ class GatewayProcess:
                 if self._process.returncode is None:
                     self._process.kill()
 
-    async def client(self, user: str, *, tcp: bool = False, timeout: float = ANSWER_SECONDS) -> Client:
-        return await connect(self.tcp if tcp else self.ws, auth={"scheme": "guest", "name": user}, timeout=timeout)
+    async def client(
+        self,
+        user: str,
+        *,
+        tcp: bool = False,
+        timeout: float = ANSWER_SECONDS,
+        reconnect: Reconnect | None = None,
+    ) -> Client:
+        auth = {"scheme": "guest", "name": user}
+        return await connect(self.tcp if tcp else self.ws, auth=auth, timeout=timeout, reconnect=reconnect)
 
 
 @asynccontextmanager

@@ -12,12 +12,16 @@ from skyloom_gateway.client.errors import (
     ConnectionLost,
     HelloRefused,
     MessageTooLarge,
+    NotConnected,
     ProtocolViolation,
     PushOverflow,
     RequestFailed,
     RequestTimeout,
+    SessionLost,
 )
 from skyloom_gateway.client.pushes import Push, PushStream
+from skyloom_gateway.client.reconnecting import Reconnect
+from skyloom_gateway.client.status import Session, Status
 from skyloom_gateway.wire.frame import Drain
 
 __all__ = [
@@ -30,11 +34,16 @@ __all__ = [
     "HelloRefused",
     "Limits",
     "MessageTooLarge",
+    "NotConnected",
     "ProtocolViolation",
     "Push",
     "PushOverflow",
     "PushStream",
+    "Reconnect",
     "RequestFailed",
     "RequestTimeout",
+    "Session",
+    "SessionLost",
+    "Status",
     "connect",
 ]

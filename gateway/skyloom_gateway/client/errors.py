@@ -3,17 +3,19 @@
     ClientError
      ├── ConnectFailed (ConnectionError)    no session: nobody listens, no Skyloom gateway, no welcome in time
      │    └── HelloRefused                  the gateway answered the hello with an error or a close code
-     ├── ConnectionLost (ConnectionError)   the connection ended; `sent` tells whether a request had left
-     ├── RequestTimeout (TimeoutError)      no answer in time; the request may have run
+     ├── ConnectionLost (ConnectionError)   the connection ended for good
+     │    ├── SessionLost                   a connection came back, but with a new session: start over
+     │    └── NotConnected                  there is no connection now, and this does not wait for one
+     ├── RequestTimeout (TimeoutError)      no answer in time
      ├── RequestFailed                      the gateway or the app answered with an error: code, kind, details
      ├── AnswerInvalid (ValueError)         an answer or push does not fit the type that was asked for
      ├── MessageTooLarge (ValueError)       the frame is over the gateway's limit and was not sent
      ├── PushOverflow                       a consumer of pushes was too slow; `missed` pushes are gone
      └── ProtocolViolation                  the gateway sent what the protocol does not allow
 
-Whether a request ran: `RequestFailed` says so by its code; after `ConnectionLost` with `sent` false and
-after `MessageTooLarge` it surely did not; after `RequestTimeout` and `ConnectionLost` with `sent` true
-nobody knows.
+Whether a request ran: `RequestFailed` says so by its code. `ConnectionLost`, `SessionLost`, `NotConnected` and
+`RequestTimeout` have `sent`: when it is False the request never left this client, so it surely did not run; when it is
+True nobody knows. `MessageTooLarge` never left either.
 """
 
 from collections.abc import Mapping
@@ -51,7 +53,7 @@ class HelloRefused(ConnectFailed):
 
 
 class ConnectionLost(ClientError, ConnectionError):
-    """The connection ended before an answer or a push came.
+    """The connection ended, and the client does not come back: it was closed, refused, replaced, or gave up.
 
     `code` is the close code (None when the connection broke without one), `reason` its text, `error` the
     error with id 0 that the gateway sent before it closed, if any. `sent` is False when the request surely
@@ -67,15 +69,36 @@ class ConnectionLost(ClientError, ConnectionError):
         super().__init__(f"the connection is closed (code {code}): {why}" if code else f"the connection is lost: {why}")
 
 
-class RequestTimeout(ClientError, TimeoutError):
-    """No answer to a request within `timeout_seconds`. The request may have run; a late answer is counted
-    and dropped.
+class SessionLost(ConnectionLost):
+    """The client came back, and the gateway began a new session, which knows nothing of the old one.
+
+    Raised by requests of the old session that have no answer - `sent` tells whether they may have run - and by streams
+    of pushes, in the place where pushes of the old session may be missing. The client is connected: set up again what
+    the session had, such as rooms, and go on.
     """
 
-    def __init__(self, route: str, timeout_seconds: float) -> None:
+    def __init__(self, *, sent: bool = True) -> None:
+        super().__init__(None, "the gateway began a new session", sent=sent)
+
+
+class NotConnected(ConnectionLost):
+    """There is no connection at the moment, or none any more, and nothing was sent."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(None, reason, sent=False)
+
+
+class RequestTimeout(ClientError, TimeoutError):
+    """No answer to a request within `timeout_seconds`. A late answer is counted and dropped. `sent` False: there was no
+    connection all that time, and the request never left this client.
+    """
+
+    def __init__(self, route: str, timeout_seconds: float, *, sent: bool = True) -> None:
         self.route = route
         self.timeout_seconds = timeout_seconds
-        super().__init__(f"no answer to {route} within {timeout_seconds:g} s; it may have run")
+        self.sent = sent
+        fate = "it may have run" if sent else "it was not sent, for want of a connection"
+        super().__init__(f"no answer to {route} within {timeout_seconds:g} s; {fate}")
 
 
 class RequestFailed(ClientError):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from skyloom_gateway.client.errors import PushOverflow
+from skyloom_gateway.client.errors import ClientError, PushOverflow, SessionLost
 
 PUSH_BUFFER_MAX = 256
 
@@ -25,10 +25,10 @@ class Push(Generic[T]):
 class PushStream(Generic[T]):
     """An async iterator over the pushes of a route (None: of all routes), from the moment it is made.
 
-    It ends when the client is closed, and raises ConnectionLost when the connection is lost, in both cases
-    after what had already come. A consumer that leaves `buffer_max` pushes waiting loses what follows and
-    is told by PushOverflow, in the place of the gap; iterating again goes on behind it. One consumer at a
-    time.
+    It ends when the client is closed, and raises ConnectionLost when the client has lost the gateway for good, in both
+    cases after what had already come. It lives through reconnections. Two errors stand in the place of a gap, and
+    iterating again goes on behind it: SessionLost, when the client came back to a new session, and PushOverflow, when
+    the consumer left `buffer_max` pushes waiting. One consumer at a time.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class PushStream(Generic[T]):
         self.buffer_max = buffer_max
         self._typed = typed
         self._leave = leave
-        self._waiting: deque[tuple[int, str, object]] = deque()
+        self._waiting: deque[tuple[int, str, object] | ClientError] = deque()
         self._missed = 0
         self._ended = False
         self._end: Callable[[], Exception] | None = None
@@ -56,8 +56,7 @@ class PushStream(Generic[T]):
     async def __anext__(self) -> Push[T]:
         while not self._waiting:
             if self._missed:
-                missed, self._missed = self._missed, 0
-                raise PushOverflow(self.route, missed, self.buffer_max)
+                raise self._overflow()
             if self._ended:
                 if self._end is None:
                     raise StopAsyncIteration
@@ -69,7 +68,10 @@ class PushStream(Generic[T]):
                 await self._wake
             finally:
                 self._wake = None
-        seq, route, body = self._waiting.popleft()
+        first = self._waiting.popleft()
+        if isinstance(first, ClientError):
+            raise first
+        seq, route, body = first
         return Push(seq, route, self._typed(route, body))
 
     def close(self) -> None:
@@ -88,11 +90,23 @@ class PushStream(Generic[T]):
         self._waiting.append((seq, route, body))
         self._rouse()
 
+    def interrupt(self) -> None:
+        """A new session begins here; pushes of the old one may be missing."""
+        if self._missed:
+            self._waiting.append(self._overflow())
+        if not (self._waiting and isinstance(self._waiting[-1], SessionLost)):
+            self._waiting.append(SessionLost())
+        self._rouse()
+
     def finish(self, end: Callable[[], Exception] | None) -> None:
         """No more pushes will come; `end` makes the error to raise after the last, None ends quietly."""
         if not self._ended:
             self._ended, self._end = True, end
             self._rouse()
+
+    def _overflow(self) -> PushOverflow:
+        missed, self._missed = self._missed, 0
+        return PushOverflow(self.route, missed, self.buffer_max)
 
     def _rouse(self) -> None:
         if self._wake is not None and not self._wake.done():
@@ -122,6 +136,12 @@ class Audience:
         for stream in streams:
             stream.offer(seq, route, body)
         return bool(streams)
+
+    def interrupt(self) -> None:
+        """A new session begins: see PushStream.interrupt."""
+        for streams in self._streams.values():
+            for stream in streams:
+                stream.interrupt()
 
     def finish(self, end: Callable[[], Exception] | None) -> None:
         """No more pushes will come: see PushStream.finish."""

@@ -4,6 +4,7 @@ here.
 
 import asyncio
 import ipaddress
+import socket
 import ssl as ssl_module
 import struct
 from typing import Literal, Protocol
@@ -153,6 +154,9 @@ class TcpTransport:
             self.abort()
 
     def abort(self) -> None:
+        # The end of a stream is TCP's goodbye, which ends the session; a reset only breaks the connection.
+        if (peer := self._writer.get_extra_info("socket")) is not None and peer.fileno() >= 0:
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._writer.transport.abort()
 
 

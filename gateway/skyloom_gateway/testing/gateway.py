@@ -11,18 +11,15 @@ async def test_chat(sim: Sim) -> None:
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Literal
 
 from skyloom.testing import TestNode
 from skyloom_gateway.auth import GuestAuthenticator
-from skyloom_gateway.client.client import CONNECT_TIMEOUT_SECONDS, REQUEST_TIMEOUT_SECONDS, Client
-from skyloom_gateway.client.connecting import greet
-from skyloom_gateway.client.conversation import Conversation
+from skyloom_gateway.client.client import REQUEST_TIMEOUT_SECONDS, Client
 from skyloom_gateway.client.errors import ConnectFailed
 from skyloom_gateway.server import DATABASE_ENV, Server
 from skyloom_gateway.settings import Settings
-from skyloom_gateway.testing.link import DELAY_SECONDS, MemoryLink
+from skyloom_gateway.testing.link import DELAY_SECONDS, MemoryLink, MemoryTransport
 from skyloom_gateway.testing.player import Player
 from skyloom_gateway.wire import JSON, MSGPACK
 
@@ -33,6 +30,7 @@ if TYPE_CHECKING:
     from skyloom.testing import Sim
     from skyloom_gateway.app import App
     from skyloom_gateway.auth import Authenticator
+    from skyloom_gateway.client.reconnecting import Reconnect
 
 
 class _Guests(GuestAuthenticator):
@@ -85,39 +83,50 @@ class TestGateway(Server):
         encoding: Literal["json", "msgpack"] | None = None,
         kind: Literal["websocket", "tcp"] = "websocket",
         delay: tuple[float, float] = DELAY_SECONDS,
-        cut_at: int | None = None,
+        cut_at: int | Sequence[int] | None = None,
+        reconnect: Reconnect | None = None,
         timeout: float = REQUEST_TIMEOUT_SECONDS,
     ) -> Player:
         """Let a player in, as the guest `name` or by `auth`.
 
         Its frames take `delay` (least, greatest seconds), in order each way. With `cut_at` the connection breaks
-        instead of delivering the frame of that number, where 0 is the hello. `timeout` is its requests'. Raises
-        ConnectFailed and HelloRefused like the real client.
+        instead of delivering the frame of that number, where 0 is the hello; several numbers are for its first,
+        second, ... connection. It comes back as `reconnect` says, and without one not at all. `timeout` is its
+        requests'. Raises ConnectFailed and HelloRefused like the real client.
         """
         codec = MSGPACK if kind == "tcp" or encoding == "msgpack" else JSON
-        number = len(self._links)
-        link = MemoryLink(
-            self.node,
+        cuts = iter([cut_at] if isinstance(cut_at, int) else cut_at or ())
+        links: list[MemoryLink] = []
+
+        async def dial() -> MemoryTransport:
+            if self.node.crashed:
+                raise ConnectFailed("the gateway has crashed")
+            number = len(self._links)
+            link = MemoryLink(
+                self.node,
+                codec,
+                kind,
+                self.settings.gateway,
+                name=f"{name}-{number}",
+                chance=self.sim.chance(f"link {number}"),
+                delay=delay,
+            )
+            link.cut_at = next(cuts, None)
+            self._links.append(link)
+            links.append(link)
+            link.attach(self.gate.accept)
+            return link.client
+
+        client = Client(
+            dial,
             codec,
-            kind,
-            self.settings.gateway,
-            name=f"{name}-{number}",
-            chance=self.sim.chance(f"link {number}"),
-            delay=delay,
+            auth or {"scheme": "guest", "name": name},
+            timeout=timeout,
+            reconnect=reconnect,
+            rng=self.sim.chance(f"client {len(self.players)}"),
         )
-        link.cut_at = cut_at
-        if self.node.crashed:
-            raise ConnectFailed("the gateway has crashed")
-        self._links.append(link)
-        link.attach(self.gate.accept)
-        conversation = Conversation(codec, self.sim.loop.time())
-        try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_SECONDS):
-                await greet(link.client, conversation, auth or {"scheme": "guest", "name": name})
-        except TimeoutError as error:
-            link.client.abort()
-            raise ConnectFailed(f"no welcome within {CONNECT_TIMEOUT_SECONDS:g} s") from error
-        player = Player(name, Client.start(link.client, conversation, timeout), link)
+        await client.open()
+        player = Player(name, client, links)
         self.players.append(player)
         return player
 

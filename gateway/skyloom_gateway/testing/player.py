@@ -9,7 +9,7 @@ from skyloom_gateway.client.errors import ConnectionLost
 from skyloom_gateway.push import Push
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from pydantic import BaseModel, TypeAdapter
 
@@ -29,17 +29,22 @@ T = TypeVar("T")
 class Player:
     """Made by `TestGateway.connect`. `name` is who it asked to be, `client` the real client beneath it."""
 
-    def __init__(self, name: str, client: Client, link: MemoryLink) -> None:
+    def __init__(self, name: str, client: Client, links: Sequence[MemoryLink]) -> None:
         self.name = name
         self.client = client
-        self.link = link
+        self._links = links
         self._stream = client.pushes(buffer_max=PUSHES_MAX)
         self._unmatched: list[tuple[str, Any]] = []
 
     @property
+    def link(self) -> MemoryLink:
+        """Its connection, or the last one that it had."""
+        return self._links[-1]
+
+    @property
     def connected(self) -> bool:
         """Whether the connection is up, as far as the player knows."""
-        return not self.client.closed
+        return self.client.status.state == "connected"
 
     @overload
     async def request(

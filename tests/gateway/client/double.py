@@ -42,6 +42,7 @@ class Peer:
     send: Callable[[bytes], Awaitable[None]]
     read: Callable[[], Awaitable[bytes]]
     hang_up: Callable[[int, str], Awaitable[None]]
+    cut: Callable[[], None]
     received: list[ClientFrame] = field(default_factory=list)
     seq: int = 0
     gone: asyncio.Event = field(default_factory=asyncio.Event)
@@ -73,11 +74,21 @@ class Peer:
 Handler = Callable[[Peer], Awaitable[None]]
 
 
-async def welcomed(peer: Peer) -> Hello:
+async def welcomed(peer: Peer, **fields: object) -> Hello:
     hello = await peer.receive()
     assert isinstance(hello, Hello)
-    await peer.send(peer.codec.welcome(WELCOME))
+    await peer.send(peer.codec.welcome(WELCOME | fields))
     return hello
+
+
+def scripted(*handlers: Handler) -> Handler:
+    """One handler for each connection in turn; the last one serves all that follow."""
+    rest = iter(handlers)
+
+    async def handle(peer: Peer) -> None:
+        await next(rest, handlers[-1])(peer)
+
+    return handle
 
 
 async def obedient(peer: Peer) -> None:
@@ -173,7 +184,7 @@ class Served:
             async def read() -> bytes:
                 return await connection.recv(decode=False)
 
-            await self._run(handler, Peer(self.codec, send, read, connection.close))
+            await self._run(handler, Peer(self.codec, send, read, connection.close, connection.transport.abort))
 
         return connected
 
@@ -191,7 +202,7 @@ class Served:
                 writer.close()
 
             try:
-                await self._run(handler, Peer(self.codec, send, read, hang_up))
+                await self._run(handler, Peer(self.codec, send, read, hang_up, writer.transport.abort))
             finally:
                 writer.close()
 
