@@ -20,6 +20,19 @@ contract (`skyloom schema`) and the clients made from it know it, with its docst
 raised reaches the client as ``gateway.internal`` and nothing more. A body that does not validate is answered
 ``gateway.invalid_body``, and the handler never sees it.
 
+Who may call a route is for the route to say, by a method of the agent's::
+
+    class RoomAgent(Agent):
+        def is_admin(self) -> bool:
+            return self.claims.get("role") == "admin"
+
+        @request("room.close", allow=is_admin)
+        async def close(self, body: Room) -> None: ...
+
+`allow` may be `async`. It is asked when the request's turn has come and before its body is looked at, so that the
+rejected learn nothing of it: they get ``gateway.permission_denied``. A rule for all routes is `on_authorize`; one that
+needs the body is the handler's, which raises `NotPermitted`.
+
 One request runs at a time, in the order in which they came, unless its route is `concurrent`. An agent is a service:
 it calls others, is called, and is tested by spawning it in a `Node`.
 """
@@ -30,18 +43,19 @@ import asyncio
 import inspect
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
 from skyloom import Failed, Service
 from skyloom.message.value import Handed
+from skyloom_gateway.auth.identity import NO_CLAIMS
 from skyloom_gateway.push import ClientRef, Push, fan_out
 from skyloom_gateway.wire import CODECS, Malformed
 from skyloom_gateway.wire.fields import is_route
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 
     from skyloom import Address
     from skyloom_gateway.wire import Codec
@@ -59,11 +73,16 @@ _ROUTE_MARK: Final = "__skyloom_route__"
 _RUNTIME_CODES: Final = ("skyloom.", "gateway.")
 _CODECS: Final[dict[str, Codec]] = {codec.name: codec for codec in CODECS.values()}
 
+Allow: TypeAlias = "Callable[[Any], bool | Awaitable[bool]]"
 H = TypeVar("H", bound="Callable[..., Coroutine[Any, Any, Any]]")
 
 
 class InvalidBody(Failed, code="gateway.invalid_body", kind="invalid_argument"):
     """The body of a frame does not fit its route; `details["errors"]` has what pydantic says."""
+
+
+class NotPermitted(Failed, code="gateway.permission_denied", kind="permission_denied"):
+    """The client is known, and may not do this. Handlers may raise it too, with a message that helps."""
 
 
 class TooLate(Failed, code="gateway.deadline_exceeded", kind="deadline_exceeded"):
@@ -84,53 +103,73 @@ class Route:
     """Checks the body; None when the handler takes none."""
     errors: tuple[type[Failed], ...]
     """What it may fail with, of the app's own, in the order of their codes."""
+    allow: Allow | None
+    """Says whether an agent's client may call it; None when every client may."""
+    guarded: bool
+    """Whether there is anything to ask before the handler is called."""
 
 
-def request(route: str, *, concurrent: bool = False, errors: Sequence[type[Failed]] = ()) -> Callable[[H], H]:
+def request(
+    route: str, *, concurrent: bool = False, allow: Allow | None = None, errors: Sequence[type[Failed]] = ()
+) -> Callable[[H], H]:
     """Let clients call this method: its argument is the body, its result the answer.
 
     Args:
         route: what clients call it by, "<app>.<name>".
         concurrent: whether it may run beside the client's other requests to the app.
+        allow: a method of the agent's, plain or async, that says whether its client may call the route; all may
+            when None.
         errors: what it may raise that clients are to tell apart: subclasses of `Failed`, each with a code of its own.
             They stand in the contract; the gateway's own errors, which every route may meet, do so without this.
     """
 
     def mark(handler: H) -> H:
-        setattr(handler, _ROUTE_MARK, (route, True, concurrent, tuple(errors)))
+        setattr(handler, _ROUTE_MARK, (route, True, concurrent, allow, tuple(errors)))
         return handler
 
     return mark
 
 
-def notify(route: str, *, errors: Sequence[type[Failed]] = ()) -> Callable[[H], H]:
+def notify(route: str, *, allow: Allow | None = None, errors: Sequence[type[Failed]] = ()) -> Callable[[H], H]:
     """Let clients send this method a body that wants no answer; for the arguments see `request`.
 
     An error of a notify comes to the client with id 0.
     """
 
     def mark(handler: H) -> H:
-        setattr(handler, _ROUTE_MARK, (route, False, False, tuple(errors)))
+        setattr(handler, _ROUTE_MARK, (route, False, False, allow, tuple(errors)))
         return handler
 
     return mark
 
 
 class Agent(Service):
-    """See the module's docstring. `user` is who the client is, `client` how other services may push to it."""
+    """See the module's docstring. `user` is who the client is, `claims` what its authenticator knows of it, and
+    `client` how other services may push to it.
+    """
 
     mailbox_messages_max = 256
 
     routes: ClassVar[dict[str, Route]] = {}
 
-    def __init__(self, client: ClientRef, user: str) -> None:
+    def __init__(self, client: ClientRef, user: str, claims: Mapping[str, Any] = NO_CLAIMS) -> None:
         self.client = client
         self.user = user
+        self.claims = claims
         self._codec = _CODECS[client.encoding]
         self._busy = False
         self._turns: deque[asyncio.Future[None]] = deque()
         self.dispatch("client", self._on_client)
         self.dispatch("socket", self._on_socket)
+
+    async def on_authorize(self, route: Route) -> bool:
+        """Whether the client may call `route`: as its `allow` says, or a rule of yours for all routes, in which
+        ``await super().on_authorize(route)`` asks for the route's own.
+        """
+        if route.allow is None:
+            return True
+        verdict = route.allow(self)
+        return bool(await verdict if inspect.isawaitable(verdict) else verdict)
 
     def push(self, push: Push) -> None:
         """Send this agent's client a message unasked."""
@@ -150,22 +189,14 @@ class Agent(Service):
     async def _on_client(self, session: int, source: Address, name: str, body: bytes | Handed) -> bytes | None:
         """A frame of the client's, forwarded by the gate: answer with the encoded body of the response."""
         route = self.routes[name]
-        args: tuple[object, ...] = ()
-        if route.validate is not None:
-            try:
-                args = (route.validate(body.value if type(body) is Handed else self._codec.decode_body(body)),)
-            except Malformed as malformed:
-                raise InvalidBody(malformed.reason) from None
-            except ValidationError as invalid:
-                raise _invalid_body(invalid) from None
         if route.concurrent or not route.is_request:
-            answer = await route.handler(self, *args)
+            answer = await self._handle(route, body)
         else:
             if self._busy:
                 await self._turn()
             self._busy = True
             try:
-                answer = await route.handler(self, *args)
+                answer = await self._handle(route, body)
             finally:
                 if self._turns:
                     self._next_turn()
@@ -174,6 +205,20 @@ class Agent(Service):
         if not route.is_request:
             return b""
         return self._codec.encode_body({} if answer is None else answer)
+
+    async def _handle(self, route: Route, body: bytes | Handed) -> Any:
+        """May the client, is the body right, and what does the handler say?"""
+        if route.guarded and not await self.on_authorize(route):
+            raise NotPermitted(f"you may not call {route.name}")
+        if route.validate is None:
+            return await route.handler(self)
+        try:
+            value = route.validate(body.value if type(body) is Handed else self._codec.decode_body(body))
+        except Malformed as malformed:
+            raise InvalidBody(malformed.reason) from None
+        except ValidationError as invalid:
+            raise _invalid_body(invalid) from None
+        return await route.handler(self, value)
 
     async def _turn(self) -> None:
         """Wait until the requests that came before have ended. Raises TooLate."""
@@ -206,13 +251,16 @@ class Agent(Service):
             mark = getattr(handler, _ROUTE_MARK, None)
             if mark is None:
                 continue
-            name, is_request, concurrent, errors = mark
+            name, is_request, concurrent, allow, errors = mark
             if name in routes:
                 raise TypeError(f"{cls.__name__}: route {name!r} has two handlers")
             body, answer = _types(cls, handler, name)
             validate = None if body is None else body.validator.validate_python
             declared = _errors(cls, name, errors)
-            routes[name] = Route(name, handler, is_request, concurrent, body, answer, validate, declared)
+            guarded = allow is not None or cls.on_authorize is not Agent.on_authorize
+            routes[name] = Route(
+                name, handler, is_request, concurrent, body, answer, validate, declared, allow, guarded
+            )
         cls.routes = routes
         return routes
 

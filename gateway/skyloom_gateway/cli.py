@@ -1,11 +1,13 @@
-"""The command line: ``skyloom gateway``, ``skyloom check``, ``skyloom schema``."""
+"""The command line: ``skyloom gateway``, ``check``, ``schema``, ``ticket``."""
 
 from __future__ import annotations
 
 import asyncio
 import importlib
+import json
 import signal
 import sys
+import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,6 +16,8 @@ import structlog
 import typer
 
 from skyloom_gateway.app import App, AppError, load_app
+from skyloom_gateway.auth import AuthError, issue_ticket
+from skyloom_gateway.auth.setup import ticket_keys
 from skyloom_gateway.contract import contract_of, document_bytes
 from skyloom_gateway.log import configure
 from skyloom_gateway.settings import Settings, SettingsError
@@ -36,6 +40,9 @@ main = typer.Typer(
 
 log = structlog.get_logger("skyloom.cli")
 
+TICKET_TTL_SECONDS = 300.0
+"""How long a ticket of `skyloom ticket` may lie about: time to paste it somewhere."""
+
 Apps = Annotated[list[str], typer.Argument(help="apps to serve, each as module:app", metavar="APP...")]
 Host = Annotated[str | None, typer.Option(help="address to listen on [127.0.0.1]")]
 Port = Annotated[int | None, typer.Option(help="WebSocket and HTTP port [8000]; 0 picks a free one")]
@@ -47,6 +54,9 @@ Set = Annotated[
     typer.Option(
         "--set", help="any setting by its name, as in --set gateway.heartbeat_seconds=10", metavar="NAME=VALUE"
     ),
+]
+AllowGuests = Annotated[
+    bool | None, typer.Option("--allow-guests", help="let guests in from other machines than this one too")
 ]
 Record = Annotated[
     list[str] | None,
@@ -78,10 +88,11 @@ def gateway(
     database: Database = None,
     config: Config = None,
     set_: Set = None,
+    allow_guests: AllowGuests = None,
     record: Record = None,
 ) -> None:
     """Serve apps to WebSocket and TCP clients, with their services in this process."""
-    settings = _settings(host, port, tcp_port, database, config, set_)
+    settings = _settings(host, port, tcp_port, database, config, set_, allow_guests)
     recordings = _recordings(record)
     loaded = _load(apps)
     flood = configure(settings.log)
@@ -147,10 +158,16 @@ def check(
     database: Database = None,
     config: Config = None,
     set_: Set = None,
+    allow_guests: AllowGuests = None,
 ) -> None:
     """Check that the settings and the apps load, and show them."""
-    settings = _settings(host, port, tcp_port, database, config, set_)
-    for app in _load(apps):
+    settings = _settings(host, port, tcp_port, database, config, set_, allow_guests)
+    loaded = _load(apps)
+    try:
+        _server(loaded, settings)
+    except AuthError as error:
+        raise _usage(str(error)) from None
+    for app in loaded:
         typer.echo(f"app {app.name}: {len(app.routes)} routes, {len(app.pushes)} pushes, {len(app.services)} services")
     typer.echo(describe(settings))
 
@@ -168,6 +185,42 @@ def _contract(specs: list[str]) -> Contract:
         raise _usage(str(error)) from None
 
 
+@main.command()
+def ticket(
+    user: Annotated[str, typer.Argument(help="who the client will be")],
+    ttl: Annotated[float, typer.Option(min=0.001, help="seconds until it expires")] = TICKET_TTL_SECONDS,
+    claim: Annotated[
+        list[str] | None,
+        typer.Option("--claim", help="what agents find in self.claims; JSON, or else text", metavar="NAME=VALUE"),
+    ] = None,
+    audience: Annotated[str | None, typer.Option(help="who it is for [the setting ticket.audience]")] = None,
+    config: Config = None,
+    set_: Set = None,
+) -> None:
+    """Print a ticket for one connection, signed with the first of ticket.keys: for trying out."""
+    settings = _load_settings({}, config, set_).ticket
+    claims: dict[str, object] = {}
+    for item in claim or ():
+        name, equals, text = item.partition("=")
+        if not equals or not name:
+            raise _usage(f"--claim {item}: write it as NAME=VALUE")
+        try:
+            claims[name] = json.loads(text)
+        except ValueError:
+            claims[name] = text
+    try:
+        made = issue_ticket(
+            ticket_keys(settings)[0],
+            user,
+            audience=audience or settings.audience,
+            expires_at=time.time() + ttl,  # noqa: TID251 - a command outside any node has the system's clock alone
+            claims=claims,
+        )
+    except ValueError as error:
+        raise _usage(str(error)) from None
+    typer.echo(made)
+
+
 def _settings(
     host: str | None,
     port: int | None,
@@ -175,10 +228,13 @@ def _settings(
     database: str | None,
     config: Path | None,
     set_: list[str] | None,
+    allow_guests: bool | None,
 ) -> Settings:
-    values: dict[str, object] = {"database": database}
-    gateway_values: dict[str, object] = {"host": host, "port": port, "tcp_port": tcp_port}
-    values["gateway"] = gateway_values
+    gateway_values = {"host": host, "port": port, "tcp_port": tcp_port, "allow_guests": allow_guests}
+    return _load_settings({"database": database, "gateway": gateway_values}, config, set_)
+
+
+def _load_settings(values: dict[str, object], config: Path | None, set_: list[str] | None) -> Settings:
     for item in set_ or ():
         name, equals, value = item.partition("=")
         if not equals:
@@ -229,11 +285,19 @@ def _run(program: Callable[[], Coroutine[object, object, str | None]]) -> str | 
         return runner.run(program())
 
 
-async def _serve(apps: list[App], settings: Settings, recordings: dict[str, str]) -> str | None:
-    """Serve until a signal comes, or the server cannot go on: then say why, in one line."""
+def _server(apps: list[App], settings: Settings) -> Server:
+    """A server that has not started yet. Raises AuthError."""
     from skyloom_gateway.server import Server
 
-    server = Server(apps, settings)
+    return Server(apps, settings)
+
+
+async def _serve(apps: list[App], settings: Settings, recordings: dict[str, str]) -> str | None:
+    """Serve until a signal comes, or the server cannot go on: then say why, in one line."""
+    try:
+        server = _server(apps, settings)
+    except AuthError as error:
+        return str(error)
     for name, path in recordings.items():
         server.node.record(name, path)
     stop = asyncio.Event()

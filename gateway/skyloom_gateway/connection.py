@@ -6,6 +6,7 @@ link <--frame-- _answered <---------------- answer ------------- agent
 
 from __future__ import annotations
 
+from copy import deepcopy
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -13,11 +14,12 @@ import structlog
 
 from skyloom import CallError, Expired, NotExecuted, Unknown
 from skyloom.message.value import Handed
-from skyloom_gateway.auth import Denied, authenticate
+from skyloom_gateway.auth import Denied, Forbidden, Identity, authenticate
+from skyloom_gateway.auth.identity import NO_CLAIMS
 from skyloom_gateway.push import ClientRef
 from skyloom_gateway.session.event import Close, HelloEvent, Reply
 from skyloom_gateway.session.session import Session, State
-from skyloom_gateway.wire import CloseCode, ErrorKind, Notify, Request, WireError
+from skyloom_gateway.wire import CloseCode, ErrorKind, Notify, Request, WireError, close_error
 
 if TYPE_CHECKING:
     import asyncio
@@ -49,6 +51,7 @@ class Connection:
         "_hello_timer",
         "_now",
         "_starting",
+        "claims",
         "link",
         "log",
         "session",
@@ -59,6 +62,7 @@ class Connection:
         self._gate = gate
         self.link = link
         self.user = ""
+        self.claims = NO_CLAIMS
         self.session = Session(link.codec, gate.limits, gate.clock.now())
         self.log = structlog.get_logger("skyloom.gate").bind(connection=number, peer=link.peer)
         self._now = gate.clock.now
@@ -97,12 +101,14 @@ class Connection:
             identity = await authenticate(gate.authenticators, event.hello.auth, self.link.peer)
             if self.session.state is not State.GREETING:
                 return
-            self._greet(identity.user)
+            self._greet(identity)
         except Denied as denied:
             if self.session.state is State.GREETING:
-                self.log.info("client denied", reason=denied.message)
-                error = WireError("gateway.unauthenticated", ErrorKind.UNAUTHENTICATED, denied.message)
-                self._close(self.session.close(CloseCode.UNAUTHENTICATED, "not authenticated", error))
+                self.log.info("client denied", reason=denied.message, **denied.log_fields)
+                code, reason = CloseCode.UNAUTHENTICATED, "not authenticated"
+                if isinstance(denied, Forbidden):
+                    code, reason = CloseCode.FORBIDDEN, "forbidden"
+                self._close(self.session.close(code, reason, close_error(code, denied.message)))
         except Exception as error:  # an authenticator is the user's code: its fault, not the client's
             self.log.error("authenticator failed", exc_info=error)
             if self.session.state is State.GREETING:
@@ -112,8 +118,9 @@ class Connection:
             for early in self.session.release(gate.clock.now()):
                 self._act(early)
 
-    def _greet(self, user: str) -> None:
+    def _greet(self, identity: Identity) -> None:
         gate = self._gate
+        user = identity.user
         session_id = gate.new_secret(_SESSION_BYTES)
         welcome = self.session.greet(
             session_id,
@@ -123,6 +130,7 @@ class Connection:
         )
         self._stop_waiting()
         self.user = user
+        self.claims = identity.claims
         self.log = self.log.bind(session=session_id, user=user)
         gate.sessions[session_id] = self
         self.log.info("session opened", transport=self.link.kind, encoding=self.link.codec.name)
@@ -200,7 +208,7 @@ class Connection:
         client = ClientRef(gate.address, self.session.id, self.link.codec.name)
         agent: Address | None = None
         try:
-            agent = await gate.spawn(app.agent, client, self.user)
+            agent = await gate.spawn(app.agent, client, self.user, deepcopy(dict(self.claims)))
         except Exception as error:  # the agent is the user's code, its __init__ included
             self.log.error("agent did not start", app=app.name, exc_info=error)
         waiting = self._starting.pop(app.name)

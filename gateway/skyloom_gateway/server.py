@@ -13,10 +13,11 @@ import structlog
 from skyloom import Node
 from skyloom.supervision.child import permanent
 from skyloom.supervision.supervisor import Supervisor
-from skyloom_gateway.auth import GuestAuthenticator
+from skyloom_gateway.auth import setup
 from skyloom_gateway.contract import contract_of, document_bytes
 from skyloom_gateway.gate import Gate
 from skyloom_gateway.listener import Connections, ListenerSettings, Pages, TcpListener, WebSocketListener
+from skyloom_gateway.listener.port import is_loopback
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +54,10 @@ class Server:
     Args:
         apps: what to serve.
         settings: see `Settings`; its `seed` makes the node's chance repeatable, session ids and keys included.
-        authenticators: who may come in; guests only when None, and that is for development.
+        authenticators: who may come in; what `settings` say when None.
+
+    Raises:
+        AuthError: an authenticator cannot be made, or guests could come in from other machines.
     """
 
     def __init__(
@@ -66,15 +70,25 @@ class Server:
         self.contract = contract_of(apps)
         self.settings = settings
         rng = random.Random(settings.seed) if settings.seed is not None else random.SystemRandom()
-        self.authenticators = authenticators if authenticators is not None else [GuestAuthenticator(rng)]
+        if authenticators is None:
+            authenticators = setup.authenticators(settings, rng, self._time)
+        gateway = settings.gateway
+        setup.refuse_open_door(
+            authenticators, gateway.host, is_loopback=is_loopback(gateway.host), allowed=gateway.allow_guests
+        )
+        self.authenticators = authenticators
         self.node = Node(settings.node, rng=rng, env={DATABASE_ENV: settings.database}, watch_loop=False)
         self.ready = False
-        self.host = settings.gateway.host
+        self.host = gateway.host
         self.port = 0
         self.tcp_port: int | None = None
         self._seeded = settings.seed is not None
         self._listeners: list[WebSocketListener | TcpListener] = []
         self.gate: Gate
+
+    def _time(self) -> float:
+        """Seconds since 1970, once the node runs."""
+        return self.node.clock.time()
 
     @property
     def url(self) -> str:
@@ -94,6 +108,8 @@ class Server:
             raise
         self.node.watch_loop()  # only now: imports and migrations at the start take their time
         self.ready = True
+        if self.settings.gateway.origins is None and not is_loopback(self.settings.gateway.host):
+            log.warning("no web page may connect: name its origin in gateway.origins")
         for authenticator in self.authenticators:
             if authenticator.development:
                 log.warning("clients come in unproven: for development only", scheme=authenticator.scheme)

@@ -20,14 +20,24 @@ and the environment joins section and name by two underscores: ``SKYLOOM_GATEWAY
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 from pydantic_core import PydanticCustomError
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from skyloom_gateway.auth.settings import JwtSettings, TicketSettings
+from skyloom_gateway.settings_values import (
+    Authenticators,
+    OptionalPath,
+    OptionalPort,
+    Origins,
+    Port,
+    Section,
+    off,
+)
 
 ENVIRONMENT_PREFIX = "SKYLOOM_"
 ENVIRONMENT_DELIMITER = "__"
@@ -37,38 +47,8 @@ KIBIBYTE = 1024
 MEBIBYTE = 1024 * KIBIBYTE
 DAY_SECONDS = 86_400.0
 
-_OFF = ("", "off", "none")
-_ORIGIN = re.compile(r"https?://[^/\s?#@]+\Z")
 
-
-def _off(value: object) -> object:
-    """TOML has no null and the environment has only text: the words "off" and "none" stand for it."""
-    return None if isinstance(value, str) and value.strip().lower() in _OFF else value
-
-
-def _origin_list(value: object) -> object:
-    """Accept "https://a.example, https://b.example" as well as a list, and check each origin."""
-    value = _off(value)
-    if isinstance(value, str):
-        value = [part.strip() for part in value.split(",") if part.strip()]
-    if isinstance(value, list | tuple):
-        for origin in value:
-            if not isinstance(origin, str) or not _ORIGIN.match(origin):
-                raise PydanticCustomError("origin", "each origin is scheme://host or scheme://host:port")
-    return value
-
-
-Port = Annotated[int, Field(ge=0, le=65_535)]
-OptionalPort = Annotated[Port | None, BeforeValidator(_off)]
-OptionalPath = Annotated[Path | None, BeforeValidator(_off)]
-Origins = Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(_origin_list)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class GatewaySettings(_Section):
+class GatewaySettings(Section):
     """Where the gateway listens, and every limit that it holds its clients to. Times are seconds, sizes
     bytes.
     """
@@ -80,11 +60,21 @@ class GatewaySettings(_Section):
     tcp_port: Annotated[
         OptionalPort, Field(description="port of the TCP listener; 0 lets the system pick one; off: none")
     ] = 8001
+    authenticators: Annotated[
+        Authenticators,
+        Field(
+            description="who may come in, separated by commas: guest (anybody), ticket (see [ticket]), "
+            "jwt (see [jwt]), or module:object for one of your own"
+        ),
+    ] = ("guest",)
+    allow_guests: Annotated[
+        bool, Field(description="let guests in from other machines too, and not from this one only")
+    ] = False
     origins: Annotated[
         Origins,
         Field(
-            description="web origins that may connect, separated by commas; off: the page's own, "
-            "and any while listening on loopback"
+            description="origins of the web pages that may connect, separated by commas; off: none, or those of this "
+            "machine while listening on loopback"
         ),
     ] = None
     tls_certificate: Annotated[OptionalPath, Field(description="PEM file with the certificate chain")] = None
@@ -199,7 +189,7 @@ class GatewaySettings(_Section):
         return self
 
 
-class LogSettings(_Section):
+class LogSettings(Section):
     """What is logged, and how."""
 
     level: Annotated[
@@ -246,10 +236,12 @@ class Settings(BaseSettings):
     ] = "sqlite:///skyloom.db"
     seed: Annotated[
         Annotated[int, Field(ge=0, le=2**63 - 1)] | None,
-        BeforeValidator(_off),
+        BeforeValidator(off),
         Field(description="seed of the random source, to repeat a run; off takes one from the system"),
     ] = None
     gateway: GatewaySettings = GatewaySettings()
+    ticket: TicketSettings = TicketSettings()
+    jwt: JwtSettings = JwtSettings()
     log: LogSettings = LogSettings()
 
     _given_in: dict[str, str] = PrivateAttr(default_factory=dict)

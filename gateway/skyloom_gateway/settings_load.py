@@ -219,7 +219,9 @@ def _explain(error: ValidationError, sources: list[_Source]) -> Iterator[str]:
                 yield f"{name}: {detail['msg']}"
             else:
                 yield f"{name}: got {_kind(detail['input'])}{where}; must be a table of settings"
-        elif detail["type"] == "origin":
+        elif "SecretStr" in str(fields[name].annotation):
+            yield f"{name}: is not text{where}; must be {allowed(fields[name])}"
+        elif detail["type"] in ("origin", "authenticator"):
             yield f"{name}: got {_kind(detail['input'])}{where}; {detail['msg']}"
         else:
             yield f"{name}: got {_kind(detail['input'])}{where}; must be {allowed(fields[name])}"

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
-from pydantic import BaseModel
+from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from skyloom_gateway.settings import CONFIG_FILE, ENVIRONMENT_DELIMITER, ENVIRONMENT_PREFIX, Settings
 
 _PASSWORD = re.compile(r"(://[^/@:]*:).*(@)|([?&]password=)[^&]*()")
 
-_KINDS = {int: "a whole number", float: "a number", bool: "true or false", Path: "a file name"}
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false", Path: "a file name", SecretStr: "text"}
 _PAGE_HEAD = f"""# Settings
 
 Settings come from the command line (`skyloom gateway --help` lists its options), the environment and a TOML
@@ -50,7 +50,7 @@ def allowed(field: FieldInfo) -> str:
     if get_origin(kind) is not None and get_origin(kind) is not tuple:
         text = " or ".join(str(choice) for choice in get_args(kind))
     elif get_origin(kind) is tuple:
-        text = "a list of origins"
+        text = "a list of file names" if get_args(kind)[0] is Path else "a list"
     else:
         text = _KINDS.get(kind, "text")
     text += _bounds(metadata)
@@ -100,8 +100,12 @@ def _shown(value: object) -> str:
     match value:
         case None:
             return "off"
+        case SecretStr():
+            return "***"
         case bool():
             return "true" if value else "false"
+        case ():
+            return "none"
         case tuple():
             return ", ".join(str(item) for item in value)
         case float() if value.is_integer():

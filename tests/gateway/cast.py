@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
@@ -73,8 +74,8 @@ class EchoAgent(Agent):
         cls.slow_start = cls.slow_stop = 0.0
         cls.start_error = None
 
-    def __init__(self, client: ClientRef, user: str) -> None:
-        super().__init__(client, user)
+    def __init__(self, client: ClientRef, user: str, claims: Mapping[str, object]) -> None:
+        super().__init__(client, user, claims)
         if type(self.start_error) is KeyError:
             raise self.start_error
 

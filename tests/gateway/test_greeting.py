@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from skyloom import Node
-from skyloom_gateway import Denied, Identity
+from skyloom_gateway import Denied, Forbidden, Identity
 from skyloom_gateway.settings import GatewaySettings
 from skyloom_gateway.wire import ErrorKind
 from skyloom_gateway.wire.frame import ErrorFrame, Push, Response, Welcome
@@ -30,7 +30,9 @@ class Doorkeeper:
     async def authenticate(self, auth: Mapping[str, object], peer: str) -> Identity:
         want = auth.get("want")
         if want == "deny":
-            raise Denied("come back with a ticket")
+            raise Denied("come back with a ticket", detail="no ticket")
+        if want == "forbid":
+            raise Forbidden("you are banned until Monday", detail="cheated")
         if want == "raise":
             raise RuntimeError("the secret of the door")
         if want == "odd":
@@ -107,11 +109,26 @@ async def test_the_denied_are_told_why(door: World, transport: str) -> None:
     player = door.player(transport)
     player.hello(scheme="door", want="deny")
     player.request("echo.say", text="x")
-    (told,) = await player.frames()
+    with capture_logs() as logs:
+        (told,) = await player.frames()
     assert isinstance(told, ErrorFrame)
     assert (told.error.code, told.error.message) == ("gateway.unauthenticated", "come back with a ticket")
+    assert told.error.kind is ErrorKind.UNAUTHENTICATED
     assert player.link.closing == (4401, "not authenticated")
     assert EchoAgent.born == []
+    assert [line["detail"] for line in logs if line["event"] == "client denied"] == ["no ticket"]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_the_forbidden_are_told_not_to_come_back(door: World, transport: str) -> None:
+    player = door.player(transport)
+    player.hello(scheme="door", want="forbid")
+    (told,) = await player.frames()
+    assert isinstance(told, ErrorFrame)
+    assert (told.id, told.error.code, told.error.kind) == (0, "gateway.forbidden", ErrorKind.PERMISSION_DENIED)
+    assert (told.error.message, told.error.retryable) == ("you are banned until Monday", False)
+    assert player.link.closing == (4403, "forbidden")
+    assert door.gate.sessions == {}
 
 
 @pytest.mark.parametrize("want", ["raise", "odd"])

@@ -80,6 +80,14 @@ def test_every_setting_can_be_given_in_the_environment(monkeypatch: pytest.Monke
         "gateway.tls_key": "key.pem",
         "gateway.loopback_exempt": "false",
         "gateway.host": "0.0.0.0",
+        "gateway.authenticators": "ticket, jwt, my.auth:own",
+        "gateway.allow_guests": "true",
+        "ticket.keys": "a:" + "s" * 32,
+        "ticket.keys_file": "tickets.key",
+        "ticket.skew_seconds": "10",
+        "jwt.key_files": "new.pem, old.pem",
+        "jwt.algorithms": "RS256, PS256",
+        "jwt.skew_seconds": "10",
         "log.level": "debug",
         "log.format": "json",
         "node": "game-1",
@@ -92,6 +100,10 @@ def test_every_setting_can_be_given_in_the_environment(monkeypatch: pytest.Monke
     assert settings.gateway.tcp_port is None
     assert settings.gateway.tls_key == Path("key.pem")
     assert settings.gateway.loopback_exempt is False
+    assert settings.gateway.authenticators == ("ticket", "jwt", "my.auth:own")
+    assert settings.ticket.keys is not None
+    assert settings.jwt.key_files == (Path("new.pem"), Path("old.pem"))
+    assert settings.jwt.algorithms == ("RS256", "PS256")
     assert settings.seed == 5000
     assert all(settings.origin(name) != "default" for name in settings_fields())
 
@@ -150,6 +162,8 @@ def test_everything_wrong_is_listed_with_where_it_came_from(monkeypatch: pytest.
         ({"unsent_bytes": 4096}, "unsent_bytes is below frame_bytes"),
         ({"origins": "example.com"}, "scheme://host"),
         ({"origins": ["https://a.example/path"]}, "scheme://host"),
+        ({"authenticators": "tickets"}, "each is guest, ticket, jwt or module:object"),
+        ({"authenticators": []}, "name at least one"),
         ({"heartbeat_seconds": float("nan")}, "must be a number above 0"),
         ({"heartbeat_seconds": float("inf")}, "must be a number above 0"),
         ("text", "must be a table"),
@@ -179,6 +193,18 @@ def test_values_that_may_be_secret_are_not_shown() -> None:
     assert "s@s" not in text
     (problem,) = problems({"database": "postgresql://ada:secret@" + "x" * 5000})
     assert "secret" not in problem
+
+
+@pytest.mark.parametrize("given", ["a:sesame-sesame-sesame-sesame", "8731", 8731, ["sesame", 8731], {"a": "sesame"}])
+def test_keys_are_never_shown(given: object) -> None:
+    try:
+        text = describe(Settings.load({"ticket": {"keys": given}}))
+        assert "***" in text
+    except SettingsError as error:
+        text = str(error)
+        assert "ticket.keys: is not text (from command line (--keys)); must be text, or off" in text
+    assert "sesame" not in text
+    assert "8731" not in text
 
 
 def test_the_table_shows_every_setting() -> None:

@@ -9,9 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
+from typer.testing import CliRunner
+
+from skyloom_gateway.cli import main
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 ALIVE, DEAD = 200, 503
@@ -24,10 +28,14 @@ def docker_check() -> list[str]:
 
 
 def compose_check() -> list[str]:
-    services = YAML(typ="safe", pure=True).load(DEPLOY / "compose.yaml")["services"]
-    kind, *command = services["gateway"]["healthcheck"]["test"]
+    kind, *command = compose_gateway()["healthcheck"]["test"]
     assert kind == "CMD"
     return [str(part) for part in command]
+
+
+def compose_gateway() -> dict[str, Any]:
+    service: dict[str, Any] = YAML(typ="safe", pure=True).load(DEPLOY / "compose.yaml")["services"]["gateway"]
+    return service
 
 
 @contextmanager
@@ -75,3 +83,22 @@ def test_the_check_fails_where_nothing_listens() -> None:
     with server(ALIVE) as port:
         pass
     assert run(docker_check(), port) != 0
+
+
+def image_command() -> list[str]:
+    found = re.search(r"^CMD (\[.*\])", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
+    assert found
+    return [str(part) for part in json.loads(found[1])]
+
+
+def test_the_image_alone_lets_no_strangers_in() -> None:
+    done = CliRunner().invoke(main, ["check", *image_command()], env={})
+    assert done.exit_code == 2
+    assert "guest: lets anybody in" in done.stderr
+
+
+def test_compose_lets_guests_in_from_its_own_machine_alone() -> None:
+    service = compose_gateway()
+    done = CliRunner().invoke(main, ["check", *image_command()], env=service["environment"])
+    assert done.exit_code == 0, done.stderr
+    assert all(port.startswith("127.0.0.1:") for port in service["ports"])

@@ -11,13 +11,13 @@ from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
+from skyloom_gateway.listener import origin
 from skyloom_gateway.listener.connections import Refusal
 from skyloom_gateway.listener.pages import Pages, Reply, path_of, plain
 from skyloom_gateway.listener.settings import ListenerSettings
 from skyloom_gateway.wire import CODECS, JSON, Codec
 
 RETRY_AFTER_SECONDS = 5
-_DEFAULT_PORTS = {"http": "80", "https": "443", "ws": "80", "wss": "443"}
 
 
 def select_subprotocol(_: ServerProtocol, offered: Sequence[Subprotocol]) -> Subprotocol | None:
@@ -53,46 +53,22 @@ def answer(
     Pages are answered to connections over a limit too, or health checks would fail when the server is full.
     """
     headers = request.headers
-    if path_of(request.path) != settings.path:
+    is_page = path_of(request.path) != settings.path
+    stranger = origin.refusal(
+        () if is_page else headers.get_all("Origin"),  # whoever may fetch a page may read it
+        headers.get_all("Host"),
+        settings.origins,
+        on_loopback=on_loopback,
+    )
+    if stranger is not None:
+        return protocol.reject(http.HTTPStatus.FORBIDDEN, stranger)
+    if is_page:
         return http_response(pages.respond(request.method, request.path, first(headers, "If-None-Match")))
     if refusal is not None:
         response = protocol.reject(503 if refusal is Refusal.FULL else 429, refusal.value + "\n")
         response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
         return response
-    if not origin_allowed(headers, settings.origins, on_loopback=on_loopback):
-        return protocol.reject(http.HTTPStatus.FORBIDDEN, "This page's origin may not connect.\n")
     return protocol.accept(request)
-
-
-def origin_allowed(headers: Headers, origins: Sequence[str] | None, *, on_loopback: bool) -> bool:
-    """Whether a browser's page may connect (RFC 6455 section 10.2); who names no origin is no browser."""
-    offered = headers.get_all("Origin")
-    if not offered:
-        return True
-    if len(offered) > 1:
-        return False
-    origin = offered[0]
-    if origins is None:
-        return on_loopback or same_origin(origin, first(headers, "Host"))
-    return origin in origins or same_origin(origin, first(headers, "Host"))
-
-
-def same_origin(origin: str, host: str | None) -> bool:
-    """Whether an Origin header names the host that the client asked for.
-
-    The schemes are not compared: behind a proxy that ends TLS they differ.
-    """
-    scheme, separator, authority = origin.partition("://")
-    if not separator or not authority or not host or "/" in authority:
-        return False
-    default = _DEFAULT_PORTS.get(scheme.lower())
-    return default is not None and _with_port(authority, default) == _with_port(host, default)
-
-
-def _with_port(authority: str, default: str) -> str:
-    authority = authority.lower()
-    has_port = ":" in authority.rpartition("]")[2]
-    return authority if has_port else f"{authority}:{default}"
 
 
 def first(headers: Headers, name: str) -> str | None:

@@ -17,9 +17,8 @@ class ListenerSettings:
         port: TCP port, 0 to let the system pick one.
         path: where WebSocket clients connect; all other paths are pages.
         certificate_file, key_file: PEM files; given together they turn on TLS 1.2 or newer.
-        origins: values of the Origin header that browsers may connect from, besides the server's own. None
-            means any origin when listening on loopback only, and the server's own elsewhere. Clients that are
-            not browsers send none.
+        origins: values of the Origin header that browsers may connect from. None means the origins of this
+            machine when listening on loopback only, and none elsewhere. Clients that are not browsers send none.
         frame_bytes_max: longest message from a client (on TCP never more than 65,535).
         fragments_max: most WebSocket fragments in a message.
         handshake_bytes_max: longest HTTP request head.

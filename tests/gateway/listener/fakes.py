@@ -270,11 +270,15 @@ class Peer:
 
 
 def upgrade(
-    subprotocol: str | None = "skyloom.v1.json", path: str = "/ws", method: str = "GET", **headers: str
+    subprotocol: str | None = "skyloom.v1.json",
+    path: str = "/ws",
+    method: str = "GET",
+    host: str = "127.0.0.1:8000",
+    **headers: str,
 ) -> bytes:
     lines = [
         f"{method} {path} HTTP/1.1",
-        "Host: game.example:8000",
+        f"Host: {host}",
         "Upgrade: websocket",
         "Connection: Upgrade",
         f"Sec-WebSocket-Key: {KEY}",
