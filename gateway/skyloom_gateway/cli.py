@@ -19,6 +19,9 @@ from skyloom_gateway.app import App, AppError, load_app
 from skyloom_gateway.auth import AuthError, issue_ticket
 from skyloom_gateway.auth.setup import ticket_keys
 from skyloom_gateway.contract import contract_of, document_bytes
+from skyloom_gateway.contract.compare import compare
+from skyloom_gateway.contract.contract import ContractError
+from skyloom_gateway.contract.reading import read_contract
 from skyloom_gateway.log import configure
 from skyloom_gateway.settings import Settings, SettingsError
 from skyloom_gateway.settings_text import describe
@@ -62,6 +65,12 @@ Record = Annotated[
     list[str] | None,
     typer.Option("--record", help="record what a service receives, for `skyloom replay`", metavar="SERVICE=FILE"),
 ]
+
+Check = Annotated[
+    Path | None,
+    typer.Option(help="say what breaks clients since this older document; then the status is 1", metavar="OLD"),
+]
+Verbose = Annotated[bool, typer.Option("--verbose", help="with --check: say what else changed, too")]
 
 
 def _show_version(wanted: bool) -> None:
@@ -173,16 +182,38 @@ def check(
 
 
 @main.command()
-def schema(apps: Apps) -> None:
+def schema(apps: Apps, check: Check = None, verbose: Verbose = False) -> None:
     """Write the apps' contract with their clients: an AsyncAPI 3.0 document of routes, bodies, pushes and errors."""
-    sys.stdout.write(document_bytes(_contract(apps)).decode())
-
-
-def _contract(specs: list[str]) -> Contract:
     try:
-        return contract_of(_load(specs))
-    except AppError as error:
+        contract = contract_of(_load(apps))
+        if check is not None:
+            raise typer.Exit(_breaking(check, contract, verbose=verbose))
+    except (AppError, ContractError) as error:
         raise _usage(str(error)) from None
+    sys.stdout.write(document_bytes(contract).decode())
+
+
+def _breaking(old: Path, contract: Contract, *, verbose: bool) -> int:
+    """Say what changed since an old document; 1 when something breaks clients, else 0. Raises ContractError."""
+    try:
+        changes = compare(read_contract(old.read_bytes()), contract)
+    except OSError as error:
+        raise ContractError(f"--check {old}: cannot be read: {error.strerror}") from None
+    except ContractError as error:
+        raise ContractError(f"--check {old}: {error}") from None
+    breaking = [change for change in changes if change.breaks]
+    others = [change for change in changes if not change.breaks]
+    if breaking:
+        typer.echo(f"{len(breaking)} {'change breaks' if len(breaking) == 1 else 'changes break'} clients:")
+    else:
+        typer.echo("no change breaks clients")
+    for change in breaking:
+        typer.echo(f"  {change}")
+    if verbose and others:
+        typer.echo(f"{len(others)} {'change does not' if len(others) == 1 else 'changes do not'}:")
+        for change in others:
+            typer.echo(f"  {change}")
+    return 1 if breaking else 0
 
 
 @main.command()

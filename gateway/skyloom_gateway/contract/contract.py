@@ -13,8 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from skyloom_gateway.contract.schema import Schema
-
 OperationKind: TypeAlias = Literal["request", "notify", "push"]
+
+
+class ContractError(ValueError):
+    """A contract's document cannot be read, compared or turned into code. The text says where and why."""
 
 
 @dataclass(frozen=True, slots=True)

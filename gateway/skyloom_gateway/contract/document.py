@@ -40,7 +40,7 @@ def document(contract: Contract) -> dict[str, Any]:
             f"{PROTOCOL_VERSION} of its protocol.\nA message's payload is the body of a frame, its headers are the "
             "frame's other fields. Bodies may gain fields: a client ignores what it does not know.",
             HASH_FIELD: contract.hash,
-            "tags": [{"name": name, "description": words or name} for name, words in contract.apps.items()],
+            "tags": [{"name": name, **_description(words)} for name, words in contract.apps.items()],
         },
         "defaultContentType": CONTENT_TYPE,
         "servers": _servers(),
@@ -223,6 +223,10 @@ def _traits() -> dict[str, Any]:
 def _headers(frame: str, **fields: dict[str, Any]) -> dict[str, Any]:
     properties: dict[str, Any] = {"type": {"const": frame}, **fields}
     return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def _description(text: str) -> dict[str, str]:
+    return {"description": text} if text else {}
 
 
 def _words(text: str) -> dict[str, str]:

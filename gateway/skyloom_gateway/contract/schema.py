@@ -44,6 +44,21 @@ def map_children(schema: Schema, change: Callable[[Any], Any]) -> Schema:
     return changed
 
 
+def references(schema: Any) -> set[str]:
+    """The names of the schemas that a schema refers to, itself and in its parts."""
+    found: set[str] = set()
+
+    def visit(part: Any) -> Any:
+        if isinstance(part, dict):
+            if isinstance(part.get("$ref"), str):
+                found.add(part["$ref"].removeprefix(REFERENCE))
+            map_children(part, visit)
+        return part
+
+    visit(schema)
+    return found
+
+
 def wordless(schema: Any) -> Any:
     """The schema without what is for people, and in one order where order means nothing."""
     if not isinstance(schema, dict):
