@@ -37,6 +37,7 @@ GATEWAY_ERRORS: Final[Mapping[str, ErrorCode]] = _table(
         "The body does not fit its route; details.errors names the fields. The app never saw it.",
     ),
     ("gateway.overloaded", "resource_exhausted", True, "Too much is waiting, or the server is full; close code 1013."),
+    ("gateway.permission_denied", "permission_denied", False, "This client may not call this route."),
     ("gateway.rate_limited", "resource_exhausted", True, "Over the rate; details.retry_after is in seconds."),
     ("gateway.too_many_requests", "resource_exhausted", True, "Too many requests wait for their answers."),
     ("gateway.unavailable", "unavailable", True, "Not just now; the app does not answer."),
