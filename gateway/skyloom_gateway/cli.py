@@ -343,6 +343,8 @@ async def _serve(apps: list[App], settings: Settings, recordings: dict[str, str]
         # Without its number: the listener has put the rest in words.
         text = error.strerror if isinstance(error, OSError) and error.filename is None else None
         return text or str(error)
+    if settings.gateway.tls_certificate is not None:  # else a terminal that hangs up ends the server, as usual
+        loop.add_signal_handler(signal.SIGHUP, server.reload_certificate)
     _announce(server)
     waits = [loop.create_task(stop.wait()), loop.create_task(server.failed())]
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
@@ -366,7 +368,8 @@ def _announce(server: Server) -> None:
     ways = [server.url]
     if server.tcp_port is not None:
         host = f"[{server.host}]" if ":" in server.host else server.host
-        ways.append(f"tcp://{host}:{server.tcp_port}")
+        scheme = "tcp" if server.settings.gateway.tls_certificate is None else "tls"
+        ways.append(f"{scheme}://{host}:{server.tcp_port}")
     typer.echo(f"skyloom listens on {' and '.join(ways)}")
     for app in server.apps:
         if app.pages is not None:

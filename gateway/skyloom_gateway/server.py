@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from skyloom_gateway.app import App
     from skyloom_gateway.auth import Authenticator
-    from skyloom_gateway.listener import Timers
+    from skyloom_gateway.listener import LinkKind, Timers
     from skyloom_gateway.settings import Settings
 
 DATABASE_ENV: Final = "database_url"
@@ -145,7 +145,7 @@ class Server:
 
     async def _listen(self) -> None:
         gateway = self.settings.gateway
-        settings = _listener_settings(self.settings, gateway.port)
+        settings = _listener_settings(self.settings, gateway.port, "websocket")
         connections = Connections(
             settings.connections_max,
             settings.connections_per_address_max,
@@ -159,7 +159,7 @@ class Server:
         self.host, self.port = await websocket.start()
         self._listeners.append(websocket)
         if gateway.tcp_port is not None:
-            settings = _listener_settings(self.settings, gateway.tcp_port)
+            settings = _listener_settings(self.settings, gateway.tcp_port, "tcp")
             tcp = TcpListener(self.gate.accept, settings, timers, connections)
             _, self.tcp_port = await tcp.start()
             self._listeners.append(tcp)
@@ -191,6 +191,16 @@ class Server:
         text = b"ready\n" if self.ready else b"not ready\n"
         return (200 if self.ready else 503), "text/plain; charset=utf-8", text
 
+    def reload_certificate(self) -> None:
+        """Read the TLS files again; when they cannot be used, say so in the log and go on with what there is."""
+        try:
+            for listener in self._listeners:
+                listener.reload_certificate()
+        except ValueError as error:
+            log.error("the certificate was not exchanged", error=str(error))
+        else:
+            log.info("the certificate was read again")
+
     async def failed(self) -> str:
         """Wait until the server cannot go on, for example because a service crashes again and again; says why."""
         return await self.node.failed()
@@ -219,7 +229,7 @@ class Server:
         await self.stop()
 
 
-def _listener_settings(settings: Settings, port: int) -> ListenerSettings:
+def _listener_settings(settings: Settings, port: int, kind: LinkKind) -> ListenerSettings:
     gateway = settings.gateway
     return ListenerSettings(
         host=gateway.host,
@@ -227,6 +237,9 @@ def _listener_settings(settings: Settings, port: int) -> ListenerSettings:
         certificate_file=gateway.tls_certificate,
         key_file=gateway.tls_key,
         origins=gateway.origins,
+        trusted_proxies=gateway.trusted_proxies,
+        forwarded_header=gateway.forwarded_header,
+        proxy_protocol=gateway.proxy_protocol in (kind, "both"),
         frame_bytes_max=gateway.frame_bytes,
         open_timeout_seconds=gateway.open_timeout_seconds,
         keepalive_seconds=gateway.heartbeat_seconds,

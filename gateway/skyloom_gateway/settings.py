@@ -31,6 +31,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from skyloom_gateway.auth.settings import JwtSettings, TicketSettings
 from skyloom_gateway.settings_values import (
     Authenticators,
+    Networks,
     OptionalPath,
     OptionalPort,
     Origins,
@@ -77,6 +78,20 @@ class GatewaySettings(Section):
             "machine while listening on loopback"
         ),
     ] = None
+    trusted_proxies: Annotated[
+        Networks,
+        Field(
+            description="networks of the proxies that are believed when they say who a client is, separated by commas"
+        ),
+    ] = ()
+    forwarded_header: Annotated[
+        Literal["x-forwarded-for", "forwarded"],
+        Field(description="the header in which trusted proxies say it; the other one is never looked at"),
+    ] = "x-forwarded-for"
+    proxy_protocol: Annotated[
+        Literal["off", "tcp", "websocket", "both"],
+        Field(description="ports on which trusted proxies begin each connection with a PROXY header, version 1 or 2"),
+    ] = "off"
     tls_certificate: Annotated[OptionalPath, Field(description="PEM file with the certificate chain")] = None
     tls_key: Annotated[OptionalPath, Field(description="PEM file with the certificate's private key")] = None
 
@@ -182,6 +197,10 @@ class GatewaySettings(Section):
     def _fits_together(self) -> Self:
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise PydanticCustomError("tls_pair", "tls_certificate and tls_key go together: set both or none")
+        if self.proxy_protocol != "off" and not self.trusted_proxies:
+            raise PydanticCustomError(
+                "proxies", "proxy_protocol is on, and trusted_proxies names nobody: name the proxies"
+            )
         if self.hello_bytes > self.frame_bytes:
             raise PydanticCustomError("sizes", "hello_bytes is above frame_bytes: lower it or raise frame_bytes")
         if self.unsent_bytes < self.frame_bytes:

@@ -215,13 +215,13 @@ def _explain(error: ValidationError, sources: list[_Source]) -> Iterator[str]:
         source = _first_with(sources, path)
         where = "" if source is None else f" (from {source.place(path)})"
         if name in _sections():
-            if detail["type"] in ("tls_pair", "sizes"):
+            if detail["type"] in ("tls_pair", "sizes", "proxies"):
                 yield f"{name}: {detail['msg']}"
             else:
                 yield f"{name}: got {_kind(detail['input'])}{where}; must be a table of settings"
         elif "SecretStr" in str(fields[name].annotation):
             yield f"{name}: is not text{where}; must be {allowed(fields[name])}"
-        elif detail["type"] in ("origin", "authenticator"):
+        elif detail["type"] in ("origin", "network", "authenticator"):
             yield f"{name}: got {_kind(detail['input'])}{where}; {detail['msg']}"
         else:
             yield f"{name}: got {_kind(detail['input'])}{where}; must be {allowed(fields[name])}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from pathlib import Path
 from typing import Annotated
@@ -47,6 +48,19 @@ def _origin_list(value: object) -> object:
     return value
 
 
+def _network_list(value: object) -> object:
+    value = _none_or_parts(value)
+    if isinstance(value, list | tuple):
+        for network in value:
+            try:
+                ipaddress.ip_network(network if isinstance(network, str) else "")
+            except ValueError:
+                raise PydanticCustomError(
+                    "network", "each network is an IP address, or a range of them like 10.0.0.0/8 or fd00::/8"
+                ) from None
+    return value
+
+
 def _authenticator_list(value: object) -> object:
     value = _parts(value)
     if isinstance(value, list | tuple):
@@ -64,6 +78,7 @@ OptionalPath = Annotated[Path | None, BeforeValidator(off)]
 OptionalText = Annotated[Annotated[str, Field(min_length=1, max_length=255)] | None, BeforeValidator(off)]
 OptionalSecret = Annotated[SecretStr | None, BeforeValidator(off)]
 Origins = Annotated[tuple[str, ...] | None, NoDecode, BeforeValidator(_origin_list)]
+Networks = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_network_list)]
 Authenticators = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_authenticator_list)]
 Paths = Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_none_or_parts)]
 Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parts)]

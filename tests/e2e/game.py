@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-m", "skyloom_gateway.cli"]
 ECHO = "tests.gateway.game:app"
-LISTENS = re.compile(r"^skyloom listens on http://127\.0\.0\.1:(\d+) and tcp://127\.0\.0\.1:(\d+)$")
+LISTENS = re.compile(r"^skyloom listens on https?://127\.0\.0\.1:(\d+) and t(?:cp|ls)://127\.0\.0\.1:(\d+)$")
 STOP_SECONDS = 20.0
 
 

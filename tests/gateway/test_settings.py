@@ -82,6 +82,9 @@ def test_every_setting_can_be_given_in_the_environment(monkeypatch: pytest.Monke
         "gateway.host": "0.0.0.0",
         "gateway.authenticators": "ticket, jwt, my.auth:own",
         "gateway.allow_guests": "true",
+        "gateway.trusted_proxies": "10.0.0.0/8, ::1",
+        "gateway.forwarded_header": "forwarded",
+        "gateway.proxy_protocol": "tcp",
         "ticket.keys": "a:" + "s" * 32,
         "ticket.keys_file": "tickets.key",
         "ticket.skew_seconds": "10",
@@ -101,6 +104,7 @@ def test_every_setting_can_be_given_in_the_environment(monkeypatch: pytest.Monke
     assert settings.gateway.tls_key == Path("key.pem")
     assert settings.gateway.loopback_exempt is False
     assert settings.gateway.authenticators == ("ticket", "jwt", "my.auth:own")
+    assert settings.gateway.trusted_proxies == ("10.0.0.0/8", "::1")
     assert settings.ticket.keys is not None
     assert settings.jwt.key_files == (Path("new.pem"), Path("old.pem"))
     assert settings.jwt.algorithms == ("RS256", "PS256")
@@ -164,6 +168,9 @@ def test_everything_wrong_is_listed_with_where_it_came_from(monkeypatch: pytest.
         ({"origins": ["https://a.example/path"]}, "scheme://host"),
         ({"authenticators": "tickets"}, "each is guest, ticket, jwt or module:object"),
         ({"authenticators": []}, "name at least one"),
+        ({"trusted_proxies": "10.0.0.1/8"}, "each network is an IP address"),
+        ({"trusted_proxies": [7]}, "each network is an IP address"),
+        ({"proxy_protocol": "tcp"}, "proxy_protocol is on, and trusted_proxies names nobody"),
         ({"heartbeat_seconds": float("nan")}, "must be a number above 0"),
         ({"heartbeat_seconds": float("inf")}, "must be a number above 0"),
         ("text", "must be a table"),

@@ -1,10 +1,10 @@
-"""Where TLS connections come in: counted and timed from the first moment.
+"""Where connections come in that begin with a TLS handshake or a PROXY header: counted and timed from the first moment.
 
 asyncio's own TLS servers tell nobody of a connection before its handshake is done, so one that never ends would stand
 outside every limit. This one accepts by itself:
 
-    sock_accept() -> Connections.admit() -> handshake -> the stream, with its place in the count
-                          |                     '-- open_timeout_seconds, or what is no handshake --> closed
+    sock_accept() -> Connections.admit() -> PROXY header -> handshake -> the stream, with its place in the count
+                          |                     '---------------'-- open_timeout_seconds, or what is none --> closed
                           '-- too many are being refused already --> closed
 """
 
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from skyloom_gateway.listener.connections import Refusal
+from skyloom_gateway.listener.proxy_header import BadProxyHeader, Client, proxy_header
 from skyloom_gateway.listener.stream import Stream, peer_name
 
 if TYPE_CHECKING:
@@ -33,16 +34,16 @@ _log = structlog.get_logger("skyloom.listener")
 
 
 class Door:
-    """Accepts TLS connections of a port.
+    """Accepts the connections of a port.
 
     Args:
         port: gets the connections.
-        context: the certificate and the rules.
+        context: the certificate and the rules of TLS, None for none; it may be exchanged.
     """
 
-    def __init__(self, port: Port, context: ssl.SSLContext) -> None:
+    def __init__(self, port: Port, context: ssl.SSLContext | None) -> None:
         self._port = port
-        self._context = context
+        self.context = context
         self._listening: list[socket.socket] = []
         self._tasks: set[asyncio.Task[None]] = set()
         SSLProtocol.max_size = TLS_READ_BYTES
@@ -99,29 +100,67 @@ class Door:
             timer.cancel()
 
     async def _shake_hands(self, sock: socket.socket, name: object) -> None:
-        port = self._port
-        address, _ = peer_name(name)
-        ticket = port.connections.admit(address, port.timers.now())
-        if ticket.refusal is Refusal.FLOOD:
-            ticket.release()
-            sock.close()
-            return
+        port, context = self._port, self.context
+        settings = port.settings
+        address, peer = peer_name(name)
+        ticket = port.admit(address)
+        client: Client = None
 
         def stream() -> Stream:
             made = port.connect()
-            made.admitted = ticket
+            made.admitted, made.client = ticket, client
             return made
 
         try:
+            if settings.proxy_protocol and port.proxies.trusts(address) and ticket.refusal is not Refusal.FLOOD:
+                async with asyncio.timeout(settings.open_timeout_seconds):
+                    client = await _read_client(sock)
+                if client is not None:
+                    ticket.release()
+                    ticket = port.admit(client[0])
+            if ticket.refusal is Refusal.FLOOD:
+                ticket.release()
+                sock.close()
+                return
             await asyncio.get_running_loop().connect_accepted_socket(
                 stream,
                 sock,
-                ssl=self._context,
-                ssl_handshake_timeout=port.settings.open_timeout_seconds,
-                ssl_shutdown_timeout=port.settings.close_timeout_seconds,
+                ssl=context,
+                ssl_handshake_timeout=None if context is None else settings.open_timeout_seconds,
+                ssl_shutdown_timeout=None if context is None else settings.close_timeout_seconds,
             )
+        except BadProxyHeader as bad:
+            _log.warning("a trusted proxy is not understood", peer=peer, reason=str(bad))
+            ticket.release()
+            sock.close()
         except OSError:  # no handshake, or none in time: the client's fault, and nobody to tell
             ticket.release()
+            sock.close()
         except asyncio.CancelledError:
             ticket.release()
+            sock.close()
             raise
+
+
+async def _read_client(sock: socket.socket) -> Client:
+    """Read a PROXY header and not a byte more.
+
+    Raises:
+        BadProxyHeader: something else stands there.
+        OSError: the connection broke.
+    """
+    loop = asyncio.get_running_loop()
+    header = proxy_header()
+    wanted = next(header)
+    while True:
+        data = b""
+        while len(data) < wanted:
+            more = await loop.sock_recv(sock, wanted - len(data))
+            if not more:
+                raise BadProxyHeader("the connection ended before its PROXY header")
+            data += more
+        try:
+            wanted = header.send(data)
+        except StopIteration as stop:
+            client: Client = stop.value
+            return client

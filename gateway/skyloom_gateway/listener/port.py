@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from skyloom_gateway.listener.connections import Connections, Refusal, Ticket
 from skyloom_gateway.listener.door import Door
+from skyloom_gateway.listener.forwarded import Proxies
 from skyloom_gateway.listener.link import Acceptor, Timers
 from skyloom_gateway.listener.settings import ListenerSettings
 from skyloom_gateway.listener.stream import Stream
@@ -48,6 +49,7 @@ class Port(ABC):
             refused_max=settings.connections_refused_max,
             loopback_is_limited=settings.loopback_is_limited,
         )
+        self.proxies = Proxies(settings.trusted_proxies, settings.forwarded_header)
         self.accepting = True
         self.is_loopback = is_loopback(settings.host)
         self._streams: set[Stream] = set()
@@ -89,7 +91,7 @@ class Port(ABC):
             for sock in server.sockets:
                 # Accepted sockets inherit this. The kernel's own default keeps megabytes for an idle reader.
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, settings.socket_send_bytes)
-            if context is None:
+            if context is None and not settings.proxy_protocol:
                 await server.start_serving()
             else:
                 self._door = Door(self, context)
@@ -100,6 +102,16 @@ class Port(ABC):
         self.is_loopback = all(is_loopback(str(name[0])) for name in names)
         self._server = server
         return str(names[0][0]), int(names[0][1])
+
+    def reload_certificate(self) -> None:
+        """Read the TLS files again: connections from now on get what they hold.
+
+        Raises:
+            ValueError: they cannot be used; the certificate of before goes on.
+        """
+        settings = self.settings
+        if self._door is not None and settings.certificate_file is not None and settings.key_file is not None:
+            self._door.context = server_context(settings.certificate_file, settings.key_file)
 
     def stop_accepting(self) -> None:
         """Close the listening sockets; links live on."""
@@ -157,11 +169,15 @@ class Port(ABC):
             address: the client's IP address, None for a Unix socket.
             ticket: its place when it was counted already.
         """
-        ticket = ticket or self.connections.admit(address, self.timers.now())
+        ticket = ticket or self.admit(address)
         self._streams.add(stream)
         if ticket.refusal is Refusal.FLOOD or not self.accepting:
             stream.cut(CloseCode.OVERLOADED, "no more connections")
         return ticket
+
+    def admit(self, address: str | None) -> Ticket:
+        """Count a connection in; a trusted proxy is not counted by its own address, but by its clients'."""
+        return self.connections.admit(None if self.proxies.trusts(address) else address, self.timers.now())
 
     def leave(self, stream: Stream) -> None:
         """A connection is gone."""

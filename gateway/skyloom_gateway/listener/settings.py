@@ -19,6 +19,9 @@ class ListenerSettings:
         certificate_file, key_file: PEM files; given together they turn on TLS 1.2 or newer.
         origins: values of the Origin header that browsers may connect from. None means the origins of this
             machine when listening on loopback only, and none elsewhere. Clients that are not browsers send none.
+        trusted_proxies: networks of the proxies that are believed when they say who a client is.
+        forwarded_header: where they say it in an HTTP request: "x-forwarded-for" or "forwarded".
+        proxy_protocol: whether each of their connections begins with a PROXY header.
         frame_bytes_max: longest message from a client (on TCP never more than 65,535).
         fragments_max: most WebSocket fragments in a message.
         handshake_bytes_max: longest HTTP request head.
@@ -46,6 +49,9 @@ class ListenerSettings:
     certificate_file: Path | None = None
     key_file: Path | None = None
     origins: tuple[str, ...] | None = None
+    trusted_proxies: tuple[str, ...] = ()
+    forwarded_header: str = "x-forwarded-for"
+    proxy_protocol: bool = False
     frame_bytes_max: int = 64 * 1024
     fragments_max: int = 4096
     handshake_bytes_max: int = 16 * 1024

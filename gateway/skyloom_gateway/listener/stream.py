@@ -66,7 +66,9 @@ class Stream(asyncio.Protocol, ABC):
         "_timers",
         "_transport",
         "_unsent_bytes",
+        "address",
         "admitted",
+        "client",
         "peer",
     )
 
@@ -94,7 +96,9 @@ class Stream(asyncio.Protocol, ABC):
         self._stall_timer: TimerHandle | None = None
         self._close_timer: TimerHandle | None = None
         self.peer = "unknown"
+        self.address: str | None = None  # the IP address in `peer`
         self.admitted: Ticket | None = None  # where it was counted before its TLS handshake
+        self.client: tuple[str, int] | None = None  # who a proxy said it is, before the first byte
 
     # What a transport needs of its subclass.
 
@@ -128,10 +132,16 @@ class Stream(asyncio.Protocol, ABC):
         sock = transport.get_extra_info("socket")
         if sock is not None and sock.family in (socket.AF_INET, socket.AF_INET6):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        address, self.peer = peer_name(transport.get_extra_info("peername"))
+        self.address, self.peer = peer_name(self.client or transport.get_extra_info("peername"))
         self._heard = self._now()
-        self._ticket = self._port.enter(self, address, self.admitted)
+        self._ticket = self._port.enter(self, self.address, self.admitted)
         self.opened()
+
+    def known_as(self, address: str) -> None:
+        """A trusted proxy has said who the client is: count it by that address, and call it so."""
+        self._ticket.release()
+        self.address, self.peer = peer_name((address, 0))
+        self._ticket = self._port.enter(self, address)
 
     def data_received(self, data: bytes) -> None:
         """Bytes from the client: any byte is a sign of life."""

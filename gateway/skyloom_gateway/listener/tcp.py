@@ -6,11 +6,14 @@ from typing import ClassVar
 
 from skyloom_gateway.listener.link import LinkKind
 from skyloom_gateway.listener.port import Port
+from skyloom_gateway.listener.proxy_header import LINE_START, SIGNATURE
 from skyloom_gateway.listener.stream import Stream, check_code
 from skyloom_gateway.wire import MSGPACK, CloseCode, Codec, ErrorKind, WireError, close_error
 
 LENGTH_BYTES = 2
 FRAME_BYTES_MAX = 65_535
+# As a frame's length and begin, neither is one that a client could mean: no msgpack array begins so.
+_PROXY_STARTS = (LINE_START, SIGNATURE)
 _LENGTHS = tuple(length.to_bytes(LENGTH_BYTES, "big") for length in range(256))
 
 
@@ -119,6 +122,9 @@ class TcpConnection(Stream):
                 return
             stop = position + LENGTH_BYTES + length
             if stop > end:
+                if data.startswith(_PROXY_STARTS, position):
+                    self.close(CloseCode.MALFORMED, "a PROXY header, which is taken from trusted proxies only")
+                    return
                 needed = stop - position
                 break
             received(data[position + LENGTH_BYTES : stop])
