@@ -220,7 +220,7 @@ class Cell:
                 raise
             return self._queue_answer(message, dest, protocol, error)
         if answer is OPEN:
-            return self._claimed(message, dest, protocol)
+            return self._follow(self._claimed(message, dest, protocol), protocol)
         if not self.mailbox or not self._behind():
             return answer
         return self._queue_answer(message, dest, protocol, (answer,))
@@ -264,6 +264,40 @@ class Cell:
         if message.claim is True:
             message.claim = self.expect(message, dest, protocol)
         return message.claim  # type: ignore[return-value]  # True or a Pending, see `take`
+
+    def _follow(self, pending: Pending, protocol: Protocol) -> Any:
+        """After a first step that forwarded the request: step the next service too, if it could start at once.
+
+        Returns the answer or `pending`, and raises CallError, as `ask` does.
+        """
+        executor = self.executor
+        while pending.forwarded is not None and pending.outcome is OPEN:
+            (dest, message), pending.forwarded = pending.forwarded, None
+            target = self.node.cells.get(dest)
+            if (
+                target is None
+                or executor.inline_left <= 0
+                or executor.depth >= INLINE_DEPTH_MAX
+                or not target.take_back(message)
+            ):
+                break
+            outcome: object
+            try:
+                answer = executor.step(target, message, protocol)
+            except CallError as error:
+                if not self._behind():
+                    self.forget(pending.session)
+                    raise
+                outcome = error
+            else:
+                if answer is OPEN:
+                    continue
+                if not self._behind():
+                    self.forget(pending.session)
+                    return answer
+                outcome = (answer,)
+            self.answer(pending.session, outcome)
+        return pending
 
     def _behind(self) -> bool:
         """Whether an answer must queue behind messages that wait: one may be its sender's own, sent before it."""
@@ -338,6 +372,18 @@ class Cell:
         if not self.queued and self.started and self.running < self.concurrency:
             self.queued = True
             node.run_queue.add(self)
+
+    def take_back(self, message: Message) -> bool:
+        """Take the newest message out of the mailbox again, to start it at once; False if it has to wait there."""
+        mailbox = self.mailbox
+        if not mailbox or len(mailbox) > 1 or mailbox[0] is not message:
+            return False
+        if self.serial or self.ending or not self.started or self.running >= self.concurrency:
+            return False
+        mailbox.clear()
+        self.mailbox_bytes -= message.weight
+        self.wake()
+        return True
 
     def _full(self, waiting: int, weight: int) -> bool:
         """Whether there is no room for a message of that weight. Logs each doubling of what waits, once ever."""
@@ -419,7 +465,8 @@ class Cell:
             # The caller is still inside its `call`, stepping us: it must expect the answer by message from now on.
             source = self.node.cells.get(message.source)
             if source is not None:
-                message.claim = source.expect(message, self.address, source.protocol(message.ptype))
+                expected = (source.pending or {}).get(message.session)  # by a service that forwarded it to this one
+                message.claim = expected or source.expect(message, self.address, source.protocol(message.ptype))
         self.release(message)
 
     def hold(self, message: Message, worker: Worker | None) -> None:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from skyloom.message.address import Address
+    from skyloom.message.message import Message
     from skyloom.message.protocol import Protocol
     from skyloom.node.clock import Timer
 
@@ -20,12 +21,14 @@ OPEN: Final = object()
 class Pending:
     """One session's other half: settled exactly once, by an answer, an error or the deadline."""
 
-    __slots__ = ("destination", "on_settled", "outcome", "protocol", "session", "timer")
+    __slots__ = ("destination", "forwarded", "on_settled", "outcome", "protocol", "session", "timer")
 
     def __init__(self, destination: Address, protocol: Protocol, session: int) -> None:
         self.destination = destination
         self.protocol = protocol
         self.session = session
+        # Set by a handler that passes the request on: where to, and as which message.
+        self.forwarded: tuple[Address, Message] | None = None
         self.timer: Timer | None = None
         self.outcome: object = OPEN
         self.on_settled: Callable[[Pending], object] | None = None

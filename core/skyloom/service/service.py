@@ -33,6 +33,7 @@ from skyloom.message.errors import AnsweredTwice
 from skyloom.message.message import NEVER, Message
 from skyloom.message.protocol import Protocol
 from skyloom.message.ptype import Ptype
+from skyloom.node.pending import Pending
 from skyloom.node.worker import CURRENT
 from skyloom.service.crash import Crash
 from skyloom.service.response import Response
@@ -201,6 +202,9 @@ class Service:
             self._cell.take(current)
             self.node.passed_on(current, dest)
             message = Message(ptype, source, session, payload, current.deadline, current.trace)
+            claim = getattr(current, "claim", None)
+            if type(claim) is Pending:
+                claim.forwarded = (dest, message)
         else:
             message = Message(ptype, source, session, payload, trace=None if current is None else current.trace)
         self.node.post(dest, message)

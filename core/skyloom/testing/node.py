@@ -229,6 +229,9 @@ class SimCell(Cell):
     def inline(self, inline: bool) -> None:
         self._inline = inline
 
+    def take_back(self, message: Message) -> bool:
+        return self.node.sim.coin() and super().take_back(message)
+
     def enqueue(self, message: Message) -> None:
         self.node.note("post", message, self.address)
         super().enqueue(message)

@@ -337,6 +337,10 @@ class RecordedCell(Cell):
     def inline(self, inline: bool) -> None:
         pass
 
+    def take_back(self, message: Message) -> bool:
+        """Never, for the same reason."""
+        return False
+
     def add_handler(self, ptype: int, handler: Callable[..., Coroutine[Any, Any, object]], *, unpack: bool) -> None:
         super().add_handler(ptype, handler, unpack=unpack)
         self.quick, self.quick_rpc = None, False
