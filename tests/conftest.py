@@ -9,6 +9,8 @@ import structlog
 import tests.examples  # noqa: F401  # its profile must be there before the tests are
 from skyloom.testing import SimLoop
 
+pytest_plugins = ["tests.postgres"]
+
 # These talk to other processes, which know nothing of virtual time.
 REAL_TIME_FOLDERS = {"e2e", "packaging"}
 

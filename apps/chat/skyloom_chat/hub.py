@@ -230,12 +230,12 @@ class ChatHub(Service):
 
     async def _stored(self, work: Coroutine[Any, Any, T]) -> T:
         """Await work on the database; what goes wrong is logged, and told without particulars."""
-        from skyloom_chat.history import HistoryBusy, HistoryError
+        from skyloom.sql import DatabaseBusy, DatabaseError
 
         try:
             return await work
-        except HistoryBusy:
+        except DatabaseBusy:
             raise StorageFailed("too many messages wait to be stored: try again later") from None
-        except HistoryError as error:
+        except DatabaseError as error:
             log.error("storage failed", exc_info=error)
             raise StorageFailed("the history is not available now: try again later") from None

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ScalarSelect, bindparam, delete, func, insert, select, text
+from sqlalchemy import Connection, ScalarSelect, bindparam, delete, func, insert, select, text
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from skyloom_chat.schema import messages, rooms
 
@@ -39,7 +38,7 @@ TRIM = delete(messages).where(messages.c.room == bindparam("trimmed"), messages.
 _SQLITE_LAST_ID = text("SELECT seq FROM sqlite_sequence WHERE name = 'chat_messages'")
 
 
-async def insert_rooms(connection: AsyncConnection, names: Sequence[str]) -> list[bool]:
+def insert_rooms(connection: Connection, names: Sequence[str]) -> list[bool]:
     """Make rooms; for each name whether it is new. Of a name that is there twice the first one is."""
     if not names:
         return []
@@ -47,7 +46,7 @@ async def insert_rooms(connection: AsyncConnection, names: Sequence[str]) -> lis
     rows = [{"name": name} for name in sorted(set(names))]
     insert_into = sqlite.insert if connection.dialect.name == "sqlite" else postgresql.insert
     statement = insert_into(rooms).values(rows).on_conflict_do_nothing().returning(rooms.c.name)
-    new = set((await connection.execute(statement)).scalars())
+    new = set(connection.execute(statement).scalars())
     created: list[bool] = []
     for name in names:
         created.append(name in new)
@@ -60,18 +59,18 @@ def message_row(room: str, user: str, text: str, time: float) -> dict[str, objec
     return {"room": room, "user_name": user, "body": text, "sent_seconds": time}
 
 
-async def insert_messages(connection: AsyncConnection, rows: list[dict[str, object]]) -> Sequence[int]:
+def insert_messages(connection: Connection, rows: Sequence[dict[str, object]]) -> Sequence[int]:
     """Store messages; their ids in the order of the rows, which grow in that order."""
     if not rows:
         return []
     if connection.dialect.name == "sqlite":
         # SQLite's RETURNING promises no order, so SQLAlchemy would insert row by row, 100 times slower. But
         # this transaction holds the write lock: nobody else takes the next ids.
-        first = ((await connection.execute(_SQLITE_LAST_ID)).scalar() or 0) + 1
+        first = (connection.execute(_SQLITE_LAST_ID).scalar() or 0) + 1
         ids = range(first, first + len(rows))
         numbered = [row | {"id": number} for row, number in zip(rows, ids, strict=True)]
-        await connection.execute(insert(messages), numbered)
+        connection.execute(insert(messages), numbered)
         return ids
     statement = insert(messages).returning(messages.c.id, sort_by_parameter_order=True)
-    stored: Sequence[int] = (await connection.execute(statement, rows)).scalars().all()
+    stored: Sequence[int] = connection.execute(statement, list(rows)).scalars().all()
     return stored

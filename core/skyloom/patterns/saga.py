@@ -130,7 +130,7 @@ class Saga(Generic[S]):
         self._running_max = running_max
         self._pause = pause
         self._pause_max = pause_max
-        self._running: dict[str, asyncio.Task[SagaRecord[S]]] = {}
+        self._running: dict[str, asyncio.Task[SagaRecord[S] | Exception]] = {}
 
     @property
     def running(self) -> list[str]:
@@ -150,6 +150,8 @@ class Saga(Generic[S]):
                 raise TooManySagas(f"{self._running_max} sagas {self.name!r} are running")
             task = self._start(id, self._begin(SagaRecord(self.name, id, copied(state))))
         record = await asyncio.shield(task)
+        if isinstance(record, Exception):
+            raise record
         if record.status is SagaStatus.DONE:
             final: S = copied(record.state)
             return final
@@ -171,13 +173,17 @@ class Saga(Generic[S]):
         """How far the saga of this id came, by the store; None if there is none."""
         return await self._store.load(self.name, id)
 
-    def _start(self, id: str, work: Coroutine[Any, Any, SagaRecord[S]]) -> asyncio.Task[SagaRecord[S]]:
+    def _start(self, id: str, work: Coroutine[Any, Any, SagaRecord[S] | Exception]) -> asyncio.Task[Any]:
         task = self._running[id] = self._service.fork(work)
         task.add_done_callback(lambda _: self._running.pop(id))
         return task
 
-    async def _begin(self, record: SagaRecord[S]) -> SagaRecord[S]:
-        if await self._store.create(record):
+    async def _begin(self, record: SagaRecord[S]) -> SagaRecord[S] | Exception:
+        try:
+            is_new = await self._store.create(record)
+        except Exception as error:  # noqa: BLE001  # told to who waits: the store may refuse, and that is no fault here
+            return error
+        if is_new:
             self._tell(record)
             return await self._drive(record)
         found = await self._store.load(self.name, record.id)

@@ -11,8 +11,9 @@ from typing import Any
 import msgpack
 
 from skyloom import Address, Failed, Node, Service
+from skyloom.sql import DatabaseError
 from skyloom_chat.agent import ChatAgent
-from skyloom_chat.history import History, HistoryError
+from skyloom_chat.history import History
 from skyloom_chat.hub import ChatHub
 from skyloom_chat.messages import Message
 from skyloom_gateway import ClientRef
@@ -34,7 +35,7 @@ class MemoryHistory(History):
         self.pause = pause
         self.names: list[str] = []
         self.messages: list[Message] = []
-        self.failure: HistoryError | None = None
+        self.failure: DatabaseError | None = None
         self.reads = 0
         self._queue: deque[tuple[str, tuple[Any, ...], asyncio.Future[Any]]] = deque()
         self._wanted = asyncio.Event()

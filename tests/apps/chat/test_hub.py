@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from skyloom_chat.history import HistoryBusy, HistoryError
+from skyloom.sql import DatabaseBusy, DatabaseError
 from skyloom_chat.hub import ROOMS_LISTED_MAX, ROOMS_MAX, ROOMS_OF_A_CLIENT_MAX
 from skyloom_chat.room import Room
 from tests.apps.chat.memory import Chat, MemoryHistory, open_chat
@@ -49,7 +49,7 @@ async def test_a_room_is_not_there_before_it_is_stored(chat: Chat) -> None:
 
 async def test_a_room_that_could_not_be_stored_can_be_made_later(chat: Chat) -> None:
     ada = await chat.talker("ada")
-    chat.history.failure = HistoryError("/secret/path: disk full")
+    chat.history.failure = DatabaseError("/secret/path: disk full")
     assert await ada.code("chat.create_room", room="den") == "chat.storage_failed"
     chat.history.failure = None
     assert await ada.code("chat.join", room="den") == "chat.room_not_found"
@@ -286,8 +286,8 @@ async def test_messages_said_since_the_start_count_too(chat: Chat, more_said: in
 # -- storage ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("failure", [HistoryError("/secret/path: disk full"), HistoryBusy("12 wait")])
-async def test_a_failing_storage_is_told_without_internals(chat: Chat, failure: HistoryError) -> None:
+@pytest.mark.parametrize("failure", [DatabaseError("/secret/path: disk full"), DatabaseBusy("12 wait")])
+async def test_a_failing_storage_is_told_without_internals(chat: Chat, failure: DatabaseError) -> None:
     ada, bob = await chat.talker("ada", "lobby"), await chat.talker("bob", "lobby")
     ada.pushes.clear()
     chat.history.failure = failure
@@ -306,7 +306,7 @@ async def test_a_failing_storage_is_told_without_internals(chat: Chat, failure: 
 
 
 async def test_a_join_that_cannot_read_lets_nobody_in(chat: Chat) -> None:
-    chat.history.failure = HistoryError("gone")
+    chat.history.failure = DatabaseError("gone")
     ada = await chat.talker("ada")
     assert await ada.code("chat.join", room="lobby") == "chat.storage_failed"
     assert chat.hub.rooms["lobby"].users == []

@@ -1,4 +1,4 @@
-"""Where the chat keeps its history: database URLs and the engines made from them.
+"""Where data is kept: database URLs and the engines made from them.
 
 SQLite is taken with its own locks made explicit. Under SQLAlchemy's defaults a transaction that reads and
 then writes loses updates of others, so every writing transaction here begins with BEGIN IMMEDIATE, on one
@@ -55,7 +55,7 @@ class Engines:
 
 
 def normalise_url(url: str) -> URL:
-    """The URL with the driver that the chat uses for it.
+    """The URL with the driver that Skyloom uses for it.
 
     ``sqlite:///FILE`` becomes sqlite+aiosqlite and ``postgresql://...`` postgresql+asyncpg. libpq's
     ``sslmode`` becomes asyncpg's ``ssl``, which takes the same words.

@@ -1,0 +1,222 @@
+"""ORDER: takes orders through their steps, each exactly once, whatever crashes in between.
+
+    agent --create_order--> ORDER --hold, confirm, release--> INVENTORY
+                              |  '--process_payment, refund--> PAYMENT
+                              '-- the order book: each step is written down before the next
+
+The tutorial's `process_order` makes the same calls one after the other. The differences: the stock is held before the
+money is taken, so that nothing is sold twice; the order's id is the key of every call, so that none takes effect
+twice; a step that fails is compensated; and what a crash leaves half done is finished by whoever looks next.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Final
+
+import structlog
+
+from skyloom import CallError, Expired, Failed, NotExecuted, Service, Unknown, rpc
+from skyloom.patterns.breaker import call_with_circuit
+from skyloom.patterns.retry import Retry, RetrySettings
+from skyloom.patterns.saga import Saga, SagaUndone, Step
+from skyloom.patterns.saga_store import SagaConflict, SagaRecord
+from skyloom.sql import DatabaseError
+from skyloom_shop import order_book
+from skyloom_shop.crash_points import reach
+from skyloom_shop.database import read_for_client, storage_failed
+from skyloom_shop.errors import OrderFailed, OrderMismatch, OrderNotFound
+from skyloom_shop.inventory import HOLD_SECONDS, Inventory
+from skyloom_shop.ledger import Charge, Charged
+from skyloom_shop.order_book import SAGA, DrivenElsewhere, state_of
+from skyloom_shop.order_state import STATUS, STEPS, Lines, Order, order_key
+from skyloom_shop.order_store import OrderStore
+from skyloom_shop.stock import Hold
+
+SWEEP_EVERY_SECONDS: Final = 2.0
+"""Between two looks for orders that stand still, and two words that ours do not."""
+
+ORDERS_RUNNING_MAX: Final = 10_000
+"""Orders that one process drives at once."""
+
+STEP_SECONDS: Final = 30.0
+"""How long a step may take, all its tries together, before it is taken back."""
+
+TRY_SECONDS: Final = 10.0
+"""How long one try of a step may take."""
+
+UNDO_PAUSE_MAX_SECONDS: Final = 5.0
+"""The longest pause between two tries to take a step back."""
+
+LOOK_SECONDS: Final = 0.25
+"""Between two looks for the end of an order that another process drives."""
+
+DRIVER_BITS: Final = 64
+
+RETRIES: Final = RetrySettings(attempts=3, backoff_seconds=0.1, backoff_seconds_max=1.0)
+
+log = structlog.get_logger("skyloom.shop")
+
+
+class OrderService(Service):
+    """See the module's docstring."""
+
+    name = "ORDER"
+    mailbox_messages_max = 10_000
+    handlers_max = 20_000
+
+    async def on_start(self) -> None:
+        driver = f"{self.random.getrandbits(DRIVER_BITS):016x}"  # of this life of the service: the next is another
+        self._store = OrderStore(self, driver)
+        self._retry = Retry(self, idempotent=True, timeout=STEP_SECONDS, settings=RETRIES)
+        reserve, intend, charge, confirm, record = STEPS
+        self._saga: Saga[Order] = Saga(
+            self,
+            SAGA,
+            [
+                Step(reserve, self._reserve, self._release, timeout=STEP_SECONDS),
+                Step(intend, _note),
+                Step(charge, self._charge, self._refund, timeout=STEP_SECONDS),
+                Step(confirm, self._confirm, timeout=STEP_SECONDS),
+                Step(record, _note),
+            ],
+            self._store,
+            on_progress=self._progressed,
+            running_max=ORDERS_RUNNING_MAX,
+            pause_max=UNDO_PAUSE_MAX_SECONDS,
+        )
+        self.fork(self._sweep(), critical=True)
+
+    @rpc
+    async def create_order(self, user: str, order_id: str, lines: Lines) -> Order:
+        """Take an order, and answer when it is done; one that was taken before is answered as then.
+
+        Raises OutOfStock, InsufficientFunds, UnknownSku, OrderMismatch, TooManyOrders; OrderFailed when a part of the
+        shop failed and the order was taken back; StorageFailed when nobody knows: ask again.
+        """
+        order = Order(user, order_id, lines, await Inventory.at(self, "INVENTORY").price(lines))
+        while True:
+            try:
+                done = await self._saga.run(order.key, order)
+                break
+            except (DrivenElsewhere, SagaConflict):
+                await self._look_later()
+            except DatabaseError as error:
+                raise storage_failed(error) from None
+            except Failed as failure:
+                # Who joined an order that runs here has not been compared with it yet.
+                found = await read_for_client(self, order_book.load, order.key)
+                if found is not None and found.state.lines != lines:
+                    raise OrderMismatch("there is an order of this id with other items") from None
+                raise self._told(failure) from None
+        if done.lines != lines:
+            raise OrderMismatch("there is an order of this id with other items")
+        return done
+
+    @rpc
+    async def get_order(self, user: str, order_id: str) -> tuple[Order, str]:
+        """An order of this user and its status, as clients are told it. Raises OrderNotFound, StorageFailed."""
+        found = await read_for_client(self, order_book.load, order_key(user, order_id))
+        if found is None:
+            raise OrderNotFound("you have no order of this id")
+        return found.state, STATUS[state_of(found)]
+
+    @rpc
+    async def list_orders(self, user: str, count: int) -> list[tuple[Order, str]]:
+        """A user's orders with their statuses, the newest first. Raises StorageFailed."""
+        found = await read_for_client(self, order_book.of_user, user, count)
+        return [(record.state, STATUS[state_of(record)]) for record in found]
+
+    # -- the steps -------------------------------------------------------------------------------------------
+
+    async def _reserve(self, order: Order) -> Order:
+        reach("order.before_reserve")
+        await self._ask("INVENTORY", "hold", Hold(order.key, order.lines, self.clock.time() + HOLD_SECONDS))
+        reach("order.after_reserve")
+        return order
+
+    async def _charge(self, order: Order) -> Order:
+        reach("order.before_charge")
+        charged: Charged = await self._ask("PAYMENT", "process_payment", self._payment(order))
+        reach("order.after_charge")
+        return replace(order, transaction_id=charged.transaction_id)
+
+    async def _confirm(self, order: Order) -> Order:
+        reach("order.before_confirm")
+        await self._ask("INVENTORY", "confirm", order.key)
+        reach("order.after_confirm")
+        return order
+
+    async def _refund(self, order: Order) -> None:
+        reach("order.before_refund")
+        await self._ask("PAYMENT", "refund", self._payment(order))
+        reach("order.after_refund")
+
+    async def _release(self, order: Order) -> None:
+        reach("order.before_release")
+        await self._ask("INVENTORY", "release", order.key)
+        reach("order.after_release")
+
+    def _payment(self, order: Order) -> Charge:
+        return Charge(order.key, order.user, order.total, self.clock.time())
+
+    async def _ask(self, service: str, method: str, wish: object) -> Any:
+        """Call through the circuit breaker, again when it may help; all these calls are harmless when repeated."""
+        uncertain = False
+
+        async def attempt() -> Any:
+            nonlocal uncertain
+            try:
+                return await call_with_circuit(self, service, "lua", method, wish, timeout=TRY_SECONDS)
+            except CallError as error:
+                uncertain = uncertain or not isinstance(error, NotExecuted)
+                raise
+
+        try:
+            return await self._retry.run(attempt)
+        except NotExecuted as error:
+            if uncertain:  # the last try did nothing, but one before it may have
+                raise Unknown(f"{service} {method}: {error.message}", code=error.code) from error
+            raise
+
+    # -- what goes wrong -------------------------------------------------------------------------------------
+
+    async def _sweep(self) -> None:
+        """Take up what stands still, and keep what is in hand."""
+        while True:
+            try:
+                await self._store.renew(self._saga.running)
+                reach("sweep.before_resume")
+                taken = await self._saga.resume()
+            except DatabaseError as error:
+                log.warning("could not look for unfinished orders; tried again soon", error=str(error))
+            else:
+                if taken:
+                    log.info("took up unfinished orders", orders=taken)
+                    self.node.counters["shop_orders_resumed"] += taken
+            await self.sleep(SWEEP_EVERY_SECONDS)
+
+    def _progressed(self, record: SagaRecord[Order]) -> None:
+        if record.tries:
+            self.node.counters["shop_undo_failures"] += 1  # the saga has logged which, and goes on trying
+        else:
+            self.node.counters[f"shop_orders_{state_of(record).value}"] += 1
+            self.send("SHOP_RELAY", "lua", "poke")
+
+    async def _look_later(self) -> None:
+        if self.clock.now() + LOOK_SECONDS >= self.deadline:
+            raise Expired("the order goes on in another process: ask again")
+        await self.sleep(LOOK_SECONDS)
+
+    def _told(self, failure: Failed) -> Failed:
+        """A failure as its client is told it."""
+        if isinstance(failure, SagaUndone):
+            return OrderFailed("the order could not be carried out and was taken back: order again with a new id")
+        if failure.code.startswith("skyloom."):
+            return storage_failed(failure)
+        return failure
+
+
+async def _note(order: Order) -> Order:
+    """A step that only leaves a note in the order book."""
+    return order

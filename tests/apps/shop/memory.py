@@ -1,0 +1,77 @@
+"""The shop in memory: its real services and SQL on a database without threads, in virtual time."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from skyloom.sql import Database
+from skyloom.sql.inline import Disk, InlineDatabase, no_pause
+from skyloom.testing import Sim
+from skyloom_gateway import App
+from skyloom_gateway.client import RequestFailed
+from skyloom_gateway.testing import Player, TestGateway
+from skyloom_shop import make_app
+from skyloom_shop.database import ShopDatabase
+from skyloom_shop.invariants import violations
+from skyloom_shop.migrations import MIGRATIONS
+from skyloom_shop.payment import Payment
+
+if TYPE_CHECKING:
+    from skyloom import Service
+
+Pause = Callable[[], Awaitable[None]]
+FINISH_SECONDS = 60.0  # by then, every order has ended
+
+
+def new_disk() -> Disk:
+    return Disk(MIGRATIONS)
+
+
+def memory_app(disk: Disk, *, pause: Pause = no_pause, payment: type[Service] = Payment) -> App:
+    """The app on `disk`."""
+
+    class MemoryDatabase(ShopDatabase):
+        async def open_database(self) -> Database:
+            return InlineDatabase(disk, pause=pause)
+
+    return make_app(database=MemoryDatabase, payment=payment)
+
+
+@asynccontextmanager
+async def open_shop(
+    sim: Sim, disk: Disk | None = None, *, pause: Pause = no_pause, payment: type[Service] = Payment, name: str = "shop"
+) -> AsyncIterator[TestGateway]:
+    """A gateway with the shop. At the end all orders have a minute to end, and then everything must be well."""
+    disk = disk or new_disk()
+    async with TestGateway(sim, memory_app(disk, pause=pause, payment=payment), name=name) as gateway:
+        yield gateway
+        await finish(sim, disk)
+
+
+async def finish(sim: Sim, disk: Disk) -> None:
+    """Give all orders a minute to end; then everything must be well."""
+    until = sim.now() + FINISH_SECONDS
+    while (wrong := disk.transact(violations)) and sim.now() < until:
+        await sim.advance(1.0)
+    assert wrong == []
+
+
+async def place(player: Player, order_id: str, *items: tuple[str, int], timeout: float | None = None) -> Any:
+    body = {"order_id": order_id, "items": [{"sku": sku, "qty": quantity} for sku, quantity in items]}
+    return await player.request("shop.place_order", body, timeout=timeout)
+
+
+async def code(player: Player, order_id: str, *items: tuple[str, int]) -> str:
+    """The code that placing the order is answered with; "" when it is done."""
+    try:
+        await place(player, order_id, *items)
+    except RequestFailed as failed:
+        return failed.code
+    return ""
+
+
+async def available(player: Player, sku: str) -> int:
+    items = (await player.request("shop.catalog"))["items"]
+    return next(int(item["available"]) for item in items if item["sku"] == sku)
