@@ -26,3 +26,9 @@ def pytest_asyncio_loop_factories(
     if item.get_closest_marker("real_time") or REAL_TIME_FOLDERS.intersection(folders):
         return {"real": asyncio.new_event_loop}
     return {"virtual": SimLoop}
+
+
+def pytest_runtest_teardown() -> None:
+    """Undo what a command set up for its whole process: the next tests want to capture their logs."""
+    if structlog.get_config()["cache_logger_on_first_use"]:
+        structlog.reset_defaults()
