@@ -136,7 +136,11 @@ async def test_a_busy_or_serial_destination_keeps_its_mailbox(node: Node) -> Non
 async def test_a_destination_that_takes_the_request_answers_when_it_likes(node: Node) -> None:
     async def later(self: Actor) -> None:
         response = self.response()
-        self.timeout(2, lambda: response.ret("much later"))
+
+        async def answer() -> None:
+            response.ret("much later")
+
+        self.timeout(2, answer)
 
     last = await actor(node, role=later)
     middle = await actor(node, role=passing(last.address))
