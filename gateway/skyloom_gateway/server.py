@@ -167,7 +167,7 @@ class Server:
     def _pages(self) -> Pages:
         pages = Pages()
         static = files("skyloom_gateway").joinpath("static")
-        for name in ("skyloom.js", "index.css"):
+        for name in ("skyloom.js", "skyloom.d.ts", "index.css"):
             pages.add(f"/{name}", static.joinpath(name).read_bytes())
         pages.add_directory("/skyloom", static.joinpath("skyloom"))  # what all pages share
         pages.add("/asyncapi.json", document_bytes(self.contract))

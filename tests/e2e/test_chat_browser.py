@@ -68,7 +68,7 @@ class Person:
         await page.get_by_role("link", name="Chat").click()
         await page.get_by_test_id("name-input").fill(name)
         await page.get_by_test_id("sign-in-button").click()
-        await expect(page.get_by_test_id("status")).to_have_attribute("data-status", "open")
+        await expect(page.get_by_test_id("status")).to_have_attribute("data-status", "connected")
         return cls(context, page, troubles)
 
     async def join(self, room: str) -> None:

@@ -41,7 +41,12 @@ def test_the_wheel_holds_the_packages_whole_and_nothing_else(wheel: Path) -> Non
         if file.is_file() and not is_cache(file)
     }
     assert {name for name in names if ".dist-info/" not in name} == expected
-    assert {"skyloom/py.typed", "skyloom_gateway/static/skyloom.js", "skyloom_chat/page/index.html"} <= names
+    assert {
+        "skyloom/py.typed",
+        "skyloom_gateway/static/skyloom.js",
+        "skyloom_gateway/static/skyloom.d.ts",
+        "skyloom_chat/page/index.html",
+    } <= names
     assert any(name.startswith("skyloom_chat/migrations/") for name in names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
 

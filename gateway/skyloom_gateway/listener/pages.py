@@ -45,6 +45,7 @@ CONTENT_TYPES = {
     ".woff2": "font/woff2",
     ".wasm": "application/wasm",
     ".txt": TEXT,
+    ".ts": TEXT,
 }
 
 _log = structlog.get_logger("skyloom.listener")

@@ -7,71 +7,48 @@
  *     client.on("chat.message", (message) => console.log(message.user, message.text));
  *     const joined = await client.request("chat.join", { room: "lobby" });
  *
- * A client reconnects by itself. A reconnect may begin a new session, which knows nothing of the old one: listen for the
- * `session` event and set up again what you had (rejoin rooms, reload lists). All times are in seconds.
- *
- *     SkyloomError
- *      ├── RequestError     the answer to a request is an error: code, kind, message, retryable, details
- *      ├── RequestTimeout   no answer in time; the request may have run
- *      ├── ConnectionLost   the connection ended; `sent` false means the request surely did not run
- *      ├── HelloRefused     the gateway does not let this client in: code, message, closeCode
- *      └── PushOverflow     a consumer of pushes() was too slow: `missed` pushes are gone
+ * A client comes back by itself when its connection is lost, and asks for the session that it had. While it is away,
+ * requests wait within their time-outs. When it has its session back (`recovered`) all is as if nothing had happened: pushes
+ * come in order, each once, and requests without an answer are repeated under their ids, which the gateway does not run twice.
+ * When a new session began, those requests reject with SessionLost and the `session` event says `recovered: false`: set up
+ * again what you had (rejoin rooms, reload lists). All times are in seconds. Types: skyloom.d.ts; errors:
+ * skyloom/errors.js.
  */
+
+import { ConnectionLost, HelloRefused, MessageTooLarge, NotConnected, RequestError, RequestTimeout, SessionLost } from "./skyloom/errors.js";
+import { PushStream, deferred } from "./skyloom/pushes.js";
+
+export * from "./skyloom/errors.js";
 
 const SUBPROTOCOL = "skyloom.v1.json";
 const CONNECT_TIMEOUT_SECONDS = 10;
 const REQUEST_TIMEOUT_SECONDS = 10;
 const WELCOME_TIMEOUT_SECONDS = 10;
 const HEARTBEAT_SECONDS = 20; // until the welcome names the gateway's own
-const BACKOFF_BASE_SECONDS = 0.5;
-const BACKOFF_MAX_SECONDS = 20;
+const PONG_SECONDS = 10; // how long the gateway may take to say anything once it was pinged
+const ACK_PUSHES = 32; // pushes after which they are acknowledged at once
+const ACK_SECONDS = 1; // how long a push waits to be acknowledged with others
+const FIRST_DELAY_SECONDS = 0.5;
+const DELAY_SECONDS_MAX = 20;
+const GIVE_UP_SECONDS = 300;
+const WAITING_REQUESTS_MAX = 256;
 const STABLE_SECONDS = 10; // a connection that lived this long starts the back-off anew
 const PUSH_BUFFER_MAX = 1024;
 const REQUEST_ID_MAX = 2 ** 32 - 1;
-/** Close codes after which connecting again cannot help: unauthenticated, forbidden, replaced by a newer connection. */
-const FINAL_CLOSE_CODES = new Set([4401, 4403, 4409]);
-
-export class SkyloomError extends Error {
-  get name() { return this.constructor.name; }
-}
-
-/** `code` is stable and namespaced, such as "chat.room_not_found"; `kind` is one of the protocol's twelve. */
-export class RequestError extends SkyloomError {
-  constructor({ code = "gateway.unknown", kind = "internal", message, retryable = false, details = {} }, route) {
-    super(message || code);
-    Object.assign(this, { code, kind, retryable, details, route });
-  }
-}
-
-export class RequestTimeout extends SkyloomError {
-  constructor(route, seconds) { super(`no answer to ${route} within ${seconds} s; it may have run`); }
-}
-
-export class ConnectionLost extends SkyloomError {
-  constructor(reason, { closeCode, sent = true } = {}) {
-    super(reason);
-    Object.assign(this, { closeCode, sent });
-  }
-}
-
-export class HelloRefused extends SkyloomError {
-  constructor(error, closeCode) {
-    super(error?.message || `the gateway closed the connection (${closeCode})`);
-    Object.assign(this, { code: error?.code, closeCode });
-  }
-}
-
-export class PushOverflow extends SkyloomError {
-  constructor(route, missed) {
-    super(`${missed} pushes of ${route} were dropped: the consumer is too slow`);
-    this.missed = missed;
-  }
-}
+/**
+ * Close codes after which coming back cannot help: what this client sends is at fault (1007, 1009, 4400), it is not allowed
+ * (4401, 4403), or a newer connection took its session over (4409).
+ */
+const FINAL_CLOSE_CODES = new Set([1007, 1009, 4400, 4401, 4403, 4409]);
 
 /**
  * @typedef {object} Options
- * @property {object} auth               the hello's, such as {scheme: "guest", name: "ada"}
- * @property {boolean} [reconnect]       connect again after a loss (default true)
+ * @property {object | (() => object | Promise<object>)} auth  the hello's, such as {scheme: "guest", name: "ada"}, or a
+ *   function that gives it anew for each connection
+ * @property {boolean} [reconnect]       come back after a loss (default true)
+ * @property {number} [firstDelay]       longest delay before the first attempt to come back; each further one doubles it (0.5)
+ * @property {number} [maxDelay]         the longest delay of all (20)
+ * @property {number} [giveUpAfter]      how long after a loss the last attempt may begin; Infinity for never (300)
  * @property {number} [timeout]          seconds for a request, unless it says otherwise (default 10)
  * @property {number} [connectTimeout]   seconds until the first welcome; Infinity keeps trying (default 10)
  * @property {typeof WebSocket} [WebSocket]  the class to use where there is no global one (Node 20: that of `ws`)
@@ -92,13 +69,13 @@ export async function connect(url, options) {
  * One client, over as many connections as it takes.
  *
  * Events, by addEventListener:
- *  - "status"  detail {status: "connecting" | "open" | "closed", reason, closeCode, retryIn}; retryIn in seconds, or null
- *  - "session" detail {user, session, recovered, first}; with recovered false a new session begins: rejoin what you need
+ *  - "status"  detail {status, reason, closeCode, retryIn}; retryIn in seconds, null while an attempt is under way
+ *  - "session" detail {user, session, recovered, first}: at each welcome; with recovered false a new session begins
  *  - "drain"   detail {reason, reconnectIn}: the gateway is about to close
  *  - "error"   detail RequestError: about the session or a notify, not about a request
  */
 export class Client extends EventTarget {
-  /** "connecting", "open" or "closed". */
+  /** "connecting" until the first welcome, "connected", "suspended" while it tries to come back, "closed" for good. */
   status = "connecting";
   user = null;
   session = null;
@@ -106,16 +83,23 @@ export class Client extends EventTarget {
   /** Answers that came after their request had timed out. */
   lateAnswers = 0;
 
-  #url; #options; #WebSocket; #socket = null; #timers = {}; #attempts = 0; #openedAt = 0; #opened = null;
-  #lastId = 0; #pending = new Map(); #listeners = new Map(); #streams = new Map();
-  #heartbeat = HEARTBEAT_SECONDS; #drainDelay = null; #refusal = null; #welcomed = false; #online = () => this.retry();
+  #url; #options; #WebSocket; #socket = null; #timers = {}; #opened = null; #listeners = new Map(); #streams = new Map();
+  // The session: its key, what was pushed and acknowledged, and its requests in the order in which they were made.
+  #key = null; #seq = 0; #acked = 0; #lastId = 0; #unanswered = new Set(); #sent = new Map();
+  // The connection, and the way back to one.
+  #heartbeat = HEARTBEAT_SECONDS; #drainDelay = null; #refusal = null; #attempts = 0; #openedAt = 0; #lostAt = null;
+  #online = () => this.retry();
+  #leaving = (event) => event.persisted || this.close(); // a page that is gone for good does not come back to its session
 
   /** @param {string | Options} [url] @param {Options} [options] */
   constructor(url, options) {
     super();
     if (typeof url === "object" && url !== null) [url, options] = [undefined, url];
     if (!options?.auth) throw new TypeError('options.auth is missing; pass for example {scheme: "guest", name: "ada"}');
-    this.#options = options;
+    this.#options = {
+      reconnect: true, firstDelay: FIRST_DELAY_SECONDS, maxDelay: DELAY_SECONDS_MAX, giveUpAfter: GIVE_UP_SECONDS,
+      timeout: REQUEST_TIMEOUT_SECONDS, connectTimeout: CONNECT_TIMEOUT_SECONDS, ...options,
+    };
     this.#url = url ?? pageUrl();
     this.#WebSocket = options.WebSocket ?? globalThis.WebSocket;
     if (!this.#WebSocket) throw new TypeError("there is no global WebSocket here; pass one as options.WebSocket");
@@ -125,11 +109,12 @@ export class Client extends EventTarget {
   open() {
     if (this.#opened) return this.#opened.promise;
     this.#opened = deferred();
-    const seconds = this.#options.connectTimeout ?? CONNECT_TIMEOUT_SECONDS;
+    const seconds = this.#options.connectTimeout;
     if (Number.isFinite(seconds)) {
       this.#timer("first", seconds, () => this.#end(new ConnectionLost(`no welcome within ${seconds} s`, { sent: false })));
     }
     globalThis.addEventListener?.("online", this.#online);
+    globalThis.addEventListener?.("pagehide", this.#leaving);
     try {
       this.#dial();
     } catch (error) {
@@ -139,24 +124,36 @@ export class Client extends EventTarget {
   }
 
   /**
-   * Send a request. Rejects with RequestError, RequestTimeout or ConnectionLost (at once when not connected).
+   * Send a request, or keep it until there is a connection. Rejects with RequestError, RequestTimeout, SessionLost,
+   * ConnectionLost, MessageTooLarge, or NotConnected when the client is closed or too many requests wait.
    * @param {string} route @param {object} [body] @param {{timeout?: number}} [options] timeout in seconds
    * @returns {Promise<any>}
    */
-  request(route, body = {}, { timeout = this.#options.timeout ?? REQUEST_TIMEOUT_SECONDS } = {}) {
+  request(route, body = {}, { timeout = this.#options.timeout } = {}) {
     return new Promise((resolve, reject) => {
-      const id = this.#nextId();
-      this.#send({ type: "request", id, route, body });
-      const timer = setTimeout(() => {
-        this.#pending.delete(id);
-        reject(new RequestTimeout(route, timeout));
+      if (this.status === "closed") throw new NotConnected("the client is closed");
+      if (this.status !== "connected" && this.#waiting() >= WAITING_REQUESTS_MAX) {
+        throw new NotConnected(`${WAITING_REQUESTS_MAX} requests wait for the connection already`);
+      }
+      const text = `"route":${JSON.stringify(route)},"body":${JSON.stringify(body)}}`;
+      this.#checkSize(route, `{"type":"request","id":${REQUEST_ID_MAX},${text}`);
+      const request = { id: 0, route, text, socket: null, resolve, reject, timer: 0 };
+      request.timer = setTimeout(() => {
+        this.#forget(request);
+        reject(new RequestTimeout(route, timeout, request.id > 0));
       }, timeout * 1000);
-      this.#pending.set(id, { route, resolve, reject, timer });
+      this.#unanswered.add(request);
+      if (this.status === "connected") this.#transmit(request);
     });
   }
 
-  /** Send a message that has no answer and may be lost. Throws ConnectionLost when not connected. */
-  notify(route, body = {}) { this.#send({ type: "notify", route, body }); }
+  /** Send a message that has no answer and may be lost. Throws NotConnected when not connected, or MessageTooLarge. */
+  notify(route, body = {}) {
+    if (this.status !== "connected") throw new NotConnected(`the client is ${this.status}`);
+    const text = JSON.stringify({ type: "notify", route, body });
+    this.#checkSize(route, text);
+    this.#socket.send(text);
+  }
 
   /**
    * Call `fn(body, push)` for each push of `route`. Returns a function that ends it.
@@ -166,8 +163,8 @@ export class Client extends EventTarget {
 
   /**
    * The pushes of `route` from now on: `for await (const {body} of client.pushes("chat.message"))`.
-   * At most `bufferMax` wait; then they are dropped and the iterator throws PushOverflow in their place, and goes on.
-   * It ends when the client is closed, and lives through reconnects.
+   * It ends when the client is closed. Two errors stand in the place of a gap, and `next()` goes on behind it: SessionLost
+   * when a new session began, PushOverflow when more than `bufferMax` pushes waited.
    */
   pushes(route, { bufferMax = PUSH_BUFFER_MAX } = {}) {
     const stream = new PushStream(route, bufferMax, () => leave());
@@ -176,28 +173,36 @@ export class Client extends EventTarget {
     return stream;
   }
 
-  /** While waiting to reconnect: try now. */
+  /** While waiting to try again: try now. */
   retry() {
-    if (this.status === "connecting" && !this.#socket && this.#opened) this.#dial();
+    if ((this.status === "connecting" || this.status === "suspended") && !this.#socket && this.#opened) this.#dial();
   }
 
-  /** Close for good. Waiting requests reject with ConnectionLost, streams end. */
+  /** End the session, for good. Waiting requests reject with ConnectionLost, streams end. */
   close() { this.#end(new ConnectionLost("closed by this client", { closeCode: 1000 }), 1000); }
 
   #dial() {
     clearTimeout(this.#timers.retry);
     this.#refusal = this.#drainDelay = null;
-    this.#welcomed = false;
-    this.#status("connecting", {});
+    this.#become(this.#away());
     const socket = (this.#socket = new this.#WebSocket(this.#url, SUBPROTOCOL));
     const current = (fn) => (event) => this.#socket === socket && fn(event);
-    socket.onopen = current(() => {
-      socket.send(JSON.stringify({ type: "hello", auth: this.#options.auth, client: { name: "skyloom.js" } }));
-    });
+    socket.onopen = current(() => this.#hello(current));
     socket.onmessage = current((event) => this.#received(event.data));
     socket.onerror = () => {}; // a close event follows, which says more
     socket.onclose = current((event) => this.#dropped(event.code, event.reason));
     this.#timer("welcome", WELCOME_TIMEOUT_SECONDS, () => this.#dropped(1006, "no welcome in time"));
+  }
+
+  #hello(current) {
+    const { auth } = this.#options;
+    const say = (auth) => {
+      const resume = this.#key === null ? {} : { resume: { session: this.session, key: this.#key, seq: this.#seq } };
+      this.#socket.send(JSON.stringify({ type: "hello", auth, client: { name: "skyloom.js" }, ...resume }));
+    };
+    if (typeof auth !== "function") return say(auth);
+    const failed = (error) => this.#dropped(1006, `there is no auth for the hello: ${error.message}`);
+    Promise.resolve().then(auth).then(current(say), current(failed));
   }
 
   #received(data) {
@@ -208,35 +213,55 @@ export class Client extends EventTarget {
     } catch {
       return this.#dropped(1007, "the gateway sent a frame that is not JSON");
     }
-    if (frame.type === "welcome") this.#greeted(frame);
-    else if (frame.type === "push") this.#pushed(frame);
+    if (frame.type === "push") this.#pushed(frame);
     else if (frame.type === "response") this.#take(frame.id)?.resolve(frame.body);
     else if (frame.type === "error" && frame.id) {
       const waiting = this.#take(frame.id);
       waiting?.reject(new RequestError(frame.error ?? {}, waiting.route));
     } else if (frame.type === "error") {
       this.#refusal = frame.error ?? {};
-      if (this.#welcomed) this.#emit("error", new RequestError(this.#refusal));
+      if (this.status === "connected") this.#emit("error", new RequestError(this.#refusal));
     } else if (frame.type === "drain") {
       this.#drainDelay = Math.max(0, Number(frame.reconnect_in) || 0);
       this.#emit("drain", { reason: frame.reason ?? "", reconnectIn: this.#drainDelay });
     } else if (frame.type === "ping") this.#socket.send('{"type":"pong"}');
+    else if (frame.type === "welcome") this.#greeted(frame);
   }
 
   #greeted(welcome) {
-    const first = this.session === null;
+    const first = this.#key === null;
+    const recovered = welcome.recovered === true && !first;
     for (const name of ["welcome", "first"]) clearTimeout(this.#timers[name]);
-    this.#welcomed = true;
     this.#openedAt = performance.now();
-    [this.user, this.session, this.limits] = [welcome.user, welcome.session, welcome.limits ?? {}];
+    this.#lostAt = null;
+    [this.user, this.session, this.#key, this.limits] = [welcome.user, welcome.session, welcome.key, welcome.limits ?? {}];
     this.#heartbeat = welcome.heartbeat > 0 ? welcome.heartbeat : HEARTBEAT_SECONDS;
     this.#listen();
-    this.#status("open", {});
+    if (recovered) this.#acked = this.#seq; // the hello told which pushes are here
+    else this.#startOver(first);
+    this.status = "connected";
+    for (const request of [...this.#unanswered]) this.#transmit(request); // before what the events below bring
+    this.#become("connected");
     this.#opened.resolve();
-    this.#emit("session", { user: this.user, session: this.session, recovered: welcome.recovered === true, first });
+    this.#emit("session", { user: this.user, session: this.session, recovered, first });
+  }
+
+  #startOver(first) {
+    this.#seq = this.#acked = this.#lastId = 0;
+    if (first) return;
+    for (const request of [...this.#unanswered]) {
+      this.#forget(request);
+      request.reject(new SessionLost(request.id > 0));
+    }
+    for (const streams of this.#streams.values()) for (const stream of streams) stream.interrupt();
   }
 
   #pushed(push) {
+    if (push.seq <= this.#seq) return;
+    if (push.seq !== this.#seq + 1) return this.#end(new ConnectionLost(`push ${push.seq} came after push ${this.#seq}`));
+    this.#seq = push.seq;
+    if (this.#seq - this.#acked >= ACK_PUSHES) this.#ack();
+    else if (this.#seq === this.#acked + 1) this.#timer("ack", ACK_SECONDS, () => this.#ack());
     for (const stream of this.#streams.get(push.route) ?? []) stream.offer(push);
     for (const fn of [...(this.#listeners.get(push.route) ?? [])]) {
       try {
@@ -248,32 +273,43 @@ export class Client extends EventTarget {
     }
   }
 
-  /** Any frame is life. After one silent heartbeat ping, after one more give the connection up. */
+  #ack() {
+    clearTimeout(this.#timers.ack);
+    if (this.status !== "connected" || this.#acked === this.#seq) return;
+    this.#acked = this.#seq;
+    this.#socket.send(`{"type":"ack","seq":${this.#seq}}`);
+  }
+
+  /** Any frame is life. After one silent heartbeat ping, and when that is not answered give the connection up. */
   #listen() {
     this.#timer("silence", this.#heartbeat, () => {
-      if (!this.#welcomed) return;
+      if (this.status !== "connected") return;
       this.#socket.send('{"type":"ping"}');
-      this.#timer("silence", this.#heartbeat, () => this.#dropped(1006, "the gateway fell silent"));
+      this.#timer("silence", PONG_SECONDS, () => this.#dropped(1006, "the gateway fell silent"));
     });
   }
 
-  /** The connection is gone: fail what waits, then try again or end. */
+  /** The connection is gone: try again, or end. */
   #dropped(closeCode, reason) {
-    const wasOpen = this.#welcomed;
+    const wasConnected = this.status === "connected";
     this.#release();
-    const why = this.#refusal?.message || reason || (wasOpen ? "the connection was lost" : "no answer");
-    const lost = new ConnectionLost(why, { closeCode });
-    this.#failPending(lost);
-    if (FINAL_CLOSE_CODES.has(closeCode) || this.#options.reconnect === false) {
-      return this.#end(wasOpen ? lost : new HelloRefused(this.#refusal ?? { message: why }, closeCode));
+    const why = this.#refusal?.message || reason || (wasConnected ? "the connection was lost" : "no answer");
+    if (FINAL_CLOSE_CODES.has(closeCode) || !this.#options.reconnect) {
+      const lost = new ConnectionLost(why, { closeCode });
+      return this.#end(wasConnected ? lost : new HelloRefused(this.#refusal ?? { message: why }, closeCode));
     }
-    if (wasOpen && performance.now() - this.#openedAt > STABLE_SECONDS * 1000) this.#attempts = 0;
-    const ceiling = Math.min(BACKOFF_MAX_SECONDS, BACKOFF_BASE_SECONDS * 2 ** this.#attempts);
+    const now = performance.now();
+    if (wasConnected && now - this.#openedAt > STABLE_SECONDS * 1000) this.#attempts = 0;
+    const ceiling = Math.min(this.#options.maxDelay, this.#options.firstDelay * 2 ** this.#attempts);
     this.#attempts += 1;
     // Between half and all of the ceiling: clients that were dropped together do not return together. A drain's delay is
     // jittered by the gateway already.
     const delay = this.#drainDelay ?? ceiling * (0.5 + Math.random() / 2);
-    this.#status("connecting", { reason: why, closeCode, retryIn: delay });
+    this.#lostAt ??= now;
+    if (this.session !== null && now + delay * 1000 > this.#lostAt + this.#options.giveUpAfter * 1000) {
+      return this.#end(new ConnectionLost(`gave up coming back: ${why}`, { closeCode }));
+    }
+    this.#become(this.#away(), { reason: why, closeCode, retryIn: delay });
     this.#timer("retry", delay, () => this.#dial());
   }
 
@@ -282,8 +318,12 @@ export class Client extends EventTarget {
     this.#release(socketCode);
     for (const timer of Object.values(this.#timers)) clearTimeout(timer);
     globalThis.removeEventListener?.("online", this.#online);
-    this.#failPending(error);
-    this.#status("closed", { reason: error.message, closeCode: error.closeCode });
+    globalThis.removeEventListener?.("pagehide", this.#leaving);
+    this.#become("closed", { reason: error.message, closeCode: error.closeCode });
+    for (const request of [...this.#unanswered]) {
+      this.#forget(request);
+      request.reject(new ConnectionLost(error.message, { closeCode: error.closeCode, sent: request.id > 0 }));
+    }
     this.#opened?.reject(error);
     for (const streams of this.#streams.values()) for (const stream of [...streams]) stream.finish();
     this.#streams.clear();
@@ -292,34 +332,53 @@ export class Client extends EventTarget {
   #release(code) {
     const socket = this.#socket;
     this.#socket = null; // its late events are ignored from here on
-    this.#welcomed = false;
-    for (const name of ["welcome", "silence"]) clearTimeout(this.#timers[name]);
+    for (const name of ["welcome", "silence", "ack"]) clearTimeout(this.#timers[name]);
+    // Only the code 1000 ends the session: without one the gateway waits for the client.
     if (socket && socket.readyState < 2) socket.close(...(code ? [code] : []));
   }
 
-  #failPending(error) {
-    for (const id of [...this.#pending.keys()]) this.#take(id).reject(error);
+  /** Send a request on this connection, once. It gets its id when it is first sent, so that ids have no gaps. */
+  #transmit(request) {
+    if (request.socket === this.#socket) return;
+    request.id ||= this.#nextId();
+    request.socket = this.#socket;
+    this.#sent.set(request.id, request);
+    this.#socket.send(`{"type":"request","id":${request.id},${request.text}`);
   }
 
   #take(id) {
-    const waiting = this.#pending.get(id);
-    if (!waiting) this.lateAnswers += 1;
-    else clearTimeout(waiting.timer);
-    this.#pending.delete(id);
-    return waiting;
+    const request = this.#sent.get(id);
+    if (request) this.#forget(request);
+    else this.lateAnswers += 1;
+    return request;
   }
 
-  #send(frame) {
-    if (this.status !== "open") throw new ConnectionLost("not connected", { sent: false });
-    this.#socket.send(JSON.stringify(frame));
+  #forget(request) {
+    clearTimeout(request.timer);
+    this.#unanswered.delete(request);
+    this.#sent.delete(request.id);
+  }
+
+  /** How many requests were never sent. */
+  #waiting() {
+    return this.#unanswered.size - this.#sent.size;
   }
 
   #nextId() {
-    do this.#lastId = (this.#lastId % REQUEST_ID_MAX) + 1; while (this.#pending.has(this.#lastId));
+    do this.#lastId = (this.#lastId % REQUEST_ID_MAX) + 1; while (this.#sent.has(this.#lastId));
     return this.#lastId;
   }
 
-  #status(status, { reason = "", closeCode = null, retryIn = null }) {
+  #checkSize(route, text) {
+    const limit = this.limits.frame_bytes ?? Infinity;
+    if (text.length * 3 <= limit) return; // no character takes more bytes than that
+    const size = new TextEncoder().encode(text).length;
+    if (size > limit) throw new MessageTooLarge(route, size, limit);
+  }
+
+  #away() { return this.session === null ? "connecting" : "suspended"; }
+
+  #become(status, { reason = "", closeCode = null, retryIn = null } = {}) {
     this.status = status;
     this.#emit("status", { status, reason, closeCode, retryIn });
   }
@@ -332,64 +391,10 @@ export class Client extends EventTarget {
   }
 }
 
-/** Pushes on their way to one consumer. */
-class PushStream {
-  #route; #bufferMax; #leave; #waiting = []; #missed = 0; #done = false; #wake = null;
-
-  constructor(route, bufferMax, leave) { [this.#route, this.#bufferMax, this.#leave] = [route, bufferMax, leave]; }
-
-  [Symbol.asyncIterator]() { return this; }
-
-  async next() {
-    for (;;) {
-      if (this.#waiting.length) return { done: false, value: this.#waiting.shift() };
-      if (this.#missed) {
-        const missed = this.#missed;
-        this.#missed = 0;
-        throw new PushOverflow(this.#route, missed);
-      }
-      if (this.#done) return { done: true, value: undefined };
-      await (this.#wake ??= deferred()).promise;
-    }
-  }
-
-  /** Called when a `for await` is left; the stream is over. */
-  async return() {
-    this.#waiting = [];
-    this.#leave();
-    this.finish();
-    return { done: true, value: undefined };
-  }
-
-  offer(push) {
-    // While a gap is open everything is missed, so that the gap stays in one place.
-    if (this.#missed || this.#waiting.length >= this.#bufferMax) this.#missed += 1;
-    else this.#waiting.push(push);
-    this.#rouse();
-  }
-
-  finish() {
-    this.#done = true;
-    this.#rouse();
-  }
-
-  #rouse() {
-    this.#wake?.resolve();
-    this.#wake = null;
-  }
-}
-
 function addTo(map, key, value) {
   if (!map.has(key)) map.set(key, new Set());
   map.get(key).add(value);
   return () => map.get(key)?.delete(value);
-}
-
-function deferred() {
-  let resolve, reject;
-  const promise = new Promise((a, b) => { resolve = a; reject = b; });
-  promise.catch(() => {}); // whoever awaits it still sees the rejection; nobody need
-  return { promise, resolve, reject };
 }
 
 function pageUrl() {

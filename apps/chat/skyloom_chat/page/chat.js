@@ -1,6 +1,6 @@
 /** The chat page: what the reader does becomes requests, what the gateway pushes becomes rooms redrawn. */
 
-import { ConnectionLost, RequestError, RequestTimeout, SkyloomError } from "/skyloom.js";
+import { ConnectionLost, RequestError, SessionLost, SkyloomError } from "/skyloom.js";
 import { byId } from "/skyloom/dom.js";
 import { Entrance } from "/skyloom/entrance.js";
 import { recall, record } from "/skyloom/memory.js";
@@ -98,6 +98,7 @@ async function join(name, { open: opens = true } = {}) {
     redraw();
   } catch (error) {
     if (error.code === "chat.room_not_found" && rooms.has(name)) forget(name);
+    else if (error instanceof SessionLost && !rooms.has(name)) setTimeout(() => join(name, { open: opens })); // a new session
     else if (!(error instanceof ConnectionLost)) roomError(error);
   } finally {
     if (early.get(name) === pushes) early.delete(name);
@@ -250,7 +251,7 @@ async function say(room, draft) {
     room.add({ id, time, room: room.name, user: client.user, text: draft.text });
   } catch (error) {
     // With `unsure` the message may be stored: the next join's history tells.
-    draft.unsure = error instanceof RequestTimeout || (error instanceof ConnectionLost && error.sent);
+    draft.unsure = error.sent === true;
     draft.state = "failed";
     draft.reason = error instanceof RequestError ? `Not sent: ${error.message}` : draft.unsure ? "No answer; it may not have been sent." : "Not sent: no connection.";
   }
@@ -261,7 +262,7 @@ function submitText(event) {
   event.preventDefault();
   const words = text.value.trim();
   const room = rooms.get(active);
-  if (!words || !room || client.status !== "open") return;
+  if (!words || !room || client.status === "closed") return;
   text.value = "";
   typedAt = 0;
   grow();
@@ -269,7 +270,7 @@ function submitText(event) {
 }
 
 async function loadOlder(room) {
-  if (!room || room.complete || room.loadingOlder || room.oldestId === null || client.status !== "open") return;
+  if (!room || room.complete || room.loadingOlder || room.oldestId === null || client.status !== "connected") return;
   room.loadingOlder = true;
   if (room.name === active) timeline.draw();
   try {
@@ -284,7 +285,7 @@ async function loadOlder(room) {
 
 function typing() {
   const now = seconds();
-  if (!text.value.trim() || now - typedAt < TYPING_EVERY_SECONDS || client?.status !== "open") return;
+  if (!text.value.trim() || now - typedAt < TYPING_EVERY_SECONDS || client?.status !== "connected") return;
   typedAt = now;
   client.notify("chat.typing", { room: active });
 }
@@ -364,8 +365,8 @@ document.addEventListener("visibilitychange", () => {
   redraw();
 });
 setInterval(() => {
-  if (!document.hidden && client?.status === "open" && !chat.hidden) refreshDirectory();
+  if (!document.hidden && client?.status === "connected" && !chat.hidden) refreshDirectory();
 }, DIRECTORY_EVERY_SECONDS * 1000);
 setInterval(drawTyping, 1000);
 
-new Entrance("chat", { dialing, entered, left, status: (status) => { byId("send").disabled = status !== "open"; } }).begin();
+new Entrance("chat", { dialing, entered, left, status: (status) => { byId("send").disabled = status === "connecting" || status === "closed"; } }).begin();

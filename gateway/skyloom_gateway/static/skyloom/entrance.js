@@ -5,6 +5,7 @@ import { byId, hueOf, initials } from "./dom.js";
 import { recall, record } from "./memory.js";
 
 const NAME = "skyloom.name"; // of the browser, and, while signed in, of the tab: pages of one tab share it
+const QUIET_SECONDS = 2; // a connection that is back sooner is not missed
 
 /**
  * The page's elements are found by id: sign-in and its form, me-name, me-avatar, status, banner, retry, sign-out, and the
@@ -13,7 +14,7 @@ const NAME = "skyloom.name"; // of the browser, and, while signed in, of the tab
 export class Entrance {
   /** @type {Client | null} */
   client = null;
-  #page; #hooks; #countdown = 0; #title = document.title;
+  #page; #hooks; #countdown = 0; #alarm = 0; #title = document.title;
 
   /**
    * @param {string} page  id of the element to show once signed in
@@ -21,7 +22,7 @@ export class Entrance {
    * @param {(client: Client) => void} hooks.dialing     there is a new client: listen to it
    * @param {(session: {user: string, recovered: boolean, first: boolean}) => void} hooks.entered  at each welcome
    * @param {() => void} hooks.left                      signed out
-   * @param {(status: string) => void} [hooks.status]    "connecting", "open" or "closed"
+   * @param {(status: string) => void} [hooks.status]    the client's
    */
   constructor(page, hooks) {
     this.#page = byId(page);
@@ -48,7 +49,7 @@ export class Entrance {
   #signIn(name) {
     this.#busy(true);
     byId("sign-in-error").textContent = "";
-    const client = new Client({ auth: { scheme: "guest", name }, connectTimeout: Infinity });
+    const client = new Client({ auth: { scheme: "guest", name }, connectTimeout: Infinity, giveUpAfter: Infinity });
     this.client = client;
     client.addEventListener("status", ({ detail }) => this.#showStatus(detail));
     client.addEventListener("session", ({ detail }) => {
@@ -107,10 +108,10 @@ export class Entrance {
     clearInterval(this.#countdown);
     const label = byId("status");
     label.dataset.status = status;
-    byId("banner").hidden = status === "open";
-    byId("retry").hidden = status === "connecting" && retryIn === null;
+    this.#showBanner(status);
+    byId("retry").hidden = status !== "closed" && retryIn === null;
     byId("retry").textContent = status === "closed" ? "Sign in again" : "Try now";
-    if (status === "open") label.textContent = "Connected";
+    if (status === "connected") label.textContent = "Connected";
     else if (status === "closed") {
       label.textContent = "Signed out";
       byId("banner-text").textContent = closeCode === 4409 ? "You are connected elsewhere with this session." : `Signed out: ${reason}`;
@@ -126,5 +127,17 @@ export class Entrance {
       if (until) this.#countdown = setInterval(tell, 500);
     }
     this.#hooks.status?.(status);
+  }
+
+  /** A short cut is not worth a word: nothing is lost, and requests wait. */
+  #showBanner(status) {
+    const banner = byId("banner");
+    if (status === "suspended" && banner.hidden) {
+      this.#alarm ||= setTimeout(() => { banner.hidden = false; }, QUIET_SECONDS * 1000);
+      return;
+    }
+    clearTimeout(this.#alarm);
+    this.#alarm = 0;
+    banner.hidden = status === "connected";
   }
 }
