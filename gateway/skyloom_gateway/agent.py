@@ -12,6 +12,8 @@ What to write::
         @notify("chat.typing")
         async def typing(self, body: Typing) -> None: ...  # no answer
 
+        async def on_suspend(self) -> None: ...  # the connection is lost, the session waits for the client
+        async def on_resume(self) -> None: ...  # the client is back
         async def on_stop(self) -> None: ...  # the client's session has ended
 
 A handler may leave `body` out, and return None for an empty answer. Raise a `Failed` with a code of your app's to
@@ -181,9 +183,36 @@ class Agent(Service):
         """Send many clients one message; see `skyloom_gateway.push.fan_out`."""
         fan_out(self, clients, push)
 
-    async def _on_socket(self, session: int, source: Address, event: str) -> bool:
-        """The gate says that the session has ended."""
-        self.exit()
+    def end_session(self, reason: str) -> None:
+        """Throw the client out: its session ends with close code 4403, and it is told why, in at most 123 bytes.
+
+        Any service that has a `ClientRef` can do the same: it sends its `gate` "end_session".
+        """
+        self.send(self.client.gate, "lua", "end_session", self.client.session, reason)
+
+    async def on_suspend(self) -> None:
+        """The connection is lost; override it, for example to show the player as away.
+
+        The session waits for the client. Pushes are kept for it meanwhile, requests under way go on.
+        """
+
+    async def on_resume(self) -> None:
+        """The client is back, and has got, or will get, every push. Begins before the requests that it sends now.
+
+        It was authenticated anew: `claims` are what it came back with, `user` is the same.
+        """
+
+    async def _on_socket(
+        self, session: int, source: Address, event: str, claims: Mapping[str, Any] | None = None
+    ) -> bool:
+        """The gate says what became of the session."""
+        if event == "suspend":
+            await self.on_suspend()
+        elif event == "resume":
+            self.claims = NO_CLAIMS if claims is None else claims
+            await self.on_resume()
+        else:
+            self.exit()
         return True
 
     async def _on_client(self, session: int, source: Address, name: str, body: bytes | Handed) -> bytes | None:

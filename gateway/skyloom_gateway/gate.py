@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
-from skyloom import CallError, Service
+from skyloom import CallError, Service, rpc
 from skyloom.node.pending import Pending
 from skyloom_gateway.connection import Connection
 from skyloom_gateway.session.limits import SessionLimits
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from skyloom_gateway.app import App
     from skyloom_gateway.auth import Authenticator
     from skyloom_gateway.listener import Link
+    from skyloom_gateway.seat import Seat
     from skyloom_gateway.settings import GatewaySettings
 
 AGENT_END_SECONDS: Final = 10.0
@@ -63,13 +64,21 @@ class Gate(Service):
             messages_burst=settings.messages_burst,
             refusals_max=settings.rate_refusals,
             requests_in_flight_max=settings.requests_in_flight,
+            resume_seconds=settings.resume_seconds,
+            replay_pushes_max=settings.replay_pushes,
+            replay_bytes_max=settings.replay_bytes,
+            answers_max=settings.answers,
+            answers_bytes_max=settings.answers_bytes,
         )
         self.connections: set[Connection] = set()
-        self.sessions: dict[str, Connection] = {}
+        self.sessions: dict[str, Seat] = {}
+        # Those whose clients are away, the longest first, and what they keep for them.
+        self.suspended: dict[str, Seat] = {}
+        self.suspended_bytes = 0
         self.draining = False
         self._watchdogs = [app.watchdog for app in apps if app.watchdog is not None]
         self._watchdog_addresses: list[Address] = []
-        self._agents: dict[Address, tuple[Connection, str]] = {}
+        self._agents: dict[Address, tuple[Seat, str]] = {}
         self._accepted = 0
         self._idle: asyncio.Event | None = None
 
@@ -84,12 +93,12 @@ class Gate(Service):
         self.connections.add(connection)
         return connection
 
-    def left(self, connection: Connection) -> None:
-        """A connection is gone."""
-        self.connections.discard(connection)
-        if self.sessions.get(connection.session.id) is connection:
-            del self.sessions[connection.session.id]
-        self.request_ended()
+    def limit_suspended(self) -> None:
+        """End the sessions that have waited longest for their clients, while there is too much of them."""
+        settings = self.settings
+        while len(self.suspended) > settings.suspended_sessions or self.suspended_bytes > settings.suspended_bytes:
+            oldest = next(iter(self.suspended.values()))
+            oldest.give_up(CloseCode.OVERLOADED, "too much waits for clients that are away")
 
     # -- messages --------------------------------------------------------------------------------------------
 
@@ -133,9 +142,20 @@ class Gate(Service):
             if body is not None
         }
         for session_id in sessions:
-            connection = self.sessions.get(session_id)
-            if connection is not None:
-                connection.push(tails[connection.link.codec.name])
+            seat = self.sessions.get(session_id)
+            if seat is not None:
+                seat.push(tails[seat.session.codec.name])
+
+    @rpc
+    async def end_session(self, session: str, reason: str) -> bool:
+        """End a client's session, with close code 4403; False when it has ended already.
+
+        `reason` is told to the client, in at most 123 bytes of UTF-8.
+        """
+        seat = self.sessions.get(session)
+        if seat is not None:
+            seat.end(CloseCode.FORBIDDEN, reason)
+        return seat is not None
 
     def tell_watchdogs(self, event: str, *args: object) -> None:
         """Send the apps' watchdogs a SOCKET message."""
@@ -144,16 +164,16 @@ class Gate(Service):
 
     # -- agents ----------------------------------------------------------------------------------------------
 
-    def watch_agent(self, agent: Address, connection: Connection, app: str) -> None:
+    def watch_agent(self, agent: Address, seat: Seat, app: str) -> None:
         """Learn of the end of an agent that has just started."""
-        self._agents[agent] = (connection, app)
+        self._agents[agent] = (seat, app)
         self.monitor(agent)
 
     async def on_down(self, address: Address, how: str) -> None:
         owner = self._agents.pop(address, None)
         if owner is not None:
-            connection, app = owner
-            connection.agent_ended(app)
+            seat, app = owner
+            seat.agent_ended(app)
 
     def end_agent(self, agent: Address, event: str) -> None:
         """Tell an agent that its session has ended; it may finish what it does, within `AGENT_END_SECONDS`."""
@@ -170,22 +190,20 @@ class Gate(Service):
         """Ask all clients to leave, let requests in flight finish, then close what is left with 1012."""
         self.draining = True
         self._idle = asyncio.Event()
-        for connection in self._by_session():
-            connection.drain()
+        for seat in list(self.suspended.values()):
+            seat.give_up(CloseCode.RESTART, "the server restarts")  # its client could not come back to it
+        for seat in list(self.sessions.values()):
+            seat.drain()
         self.request_ended()
         try:
             async with asyncio.timeout(self.settings.drain_seconds):
                 await self._idle.wait()
         except TimeoutError:
             log.warning("requests were still in flight at the end of the drain", seconds=self.settings.drain_seconds)
-        for connection in self._by_session():
+        for connection in sorted(self.connections, key=lambda connection: connection.number):  # a set has no order
             connection.end(CloseCode.RESTART, "the server restarts")
 
-    def _by_session(self) -> list[Connection]:
-        """The connections, in an order that repeats: a set's own does not."""
-        return sorted(self.connections, key=lambda connection: connection.session.id)
-
     def request_ended(self) -> None:
-        """While draining: a request was answered, or a connection left."""
-        if self._idle is not None and not any(c.session.in_flight for c in self.connections):
+        """While draining: a request was answered, or a session ended."""
+        if self._idle is not None and not any(seat.session.in_flight for seat in self.sessions.values()):
             self._idle.set()

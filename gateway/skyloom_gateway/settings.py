@@ -138,6 +138,36 @@ class GatewaySettings(Section):
             description="bytes waiting for a client that reads too slowly before it is closed",
         ),
     ] = 256 * KIBIBYTE
+    replay_pushes: Annotated[
+        int,
+        Field(ge=1, le=1_000_000, description="pushes kept for a client that lost its connection and comes back"),
+    ] = 256
+    replay_bytes: Annotated[
+        int, Field(ge=1 * KIBIBYTE, le=1024 * MEBIBYTE, description="bytes of pushes kept for such a client")
+    ] = 128 * KIBIBYTE
+    answers: Annotated[
+        int,
+        Field(ge=1, le=1_000_000, description="answers of a session kept, for requests that its client repeats"),
+    ] = 256
+    answers_bytes: Annotated[
+        int, Field(ge=1 * KIBIBYTE, le=1024 * MEBIBYTE, description="bytes of answers of a session kept")
+    ] = 128 * KIBIBYTE
+    suspended_sessions: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=1_000_000,
+            description="sessions in all that wait for their clients; the one that has waited longest ends first",
+        ),
+    ] = 10_000
+    suspended_bytes: Annotated[
+        int,
+        Field(
+            ge=1 * KIBIBYTE,
+            le=1024 * 1024 * MEBIBYTE,
+            description="bytes of pushes and answers in all, kept by sessions that wait for their clients",
+        ),
+    ] = 256 * MEBIBYTE
     connections: Annotated[
         int,
         Field(ge=1, le=1_000_000, description="connections in all; the open-file limit of the process lowers it"),
@@ -178,6 +208,10 @@ class GatewaySettings(Section):
             description="time that a client may leave waiting output untouched before it is cut",
         ),
     ] = 8.0
+    resume_seconds: Annotated[
+        float,
+        Field(gt=0, le=DAY_SECONDS, description="time that a session waits for a client that lost its connection"),
+    ] = 60.0
     request_timeout_seconds: Annotated[
         float, Field(gt=0, le=DAY_SECONDS, description="time for an agent to answer a request")
     ] = 5.0
@@ -205,6 +239,10 @@ class GatewaySettings(Section):
             raise PydanticCustomError("sizes", "hello_bytes is above frame_bytes: lower it or raise frame_bytes")
         if self.unsent_bytes < self.frame_bytes:
             raise PydanticCustomError("sizes", "unsent_bytes is below frame_bytes: raise it or lower frame_bytes")
+        if self.replay_pushes > self.unsent_messages:
+            raise PydanticCustomError("sizes", "replay_pushes is above unsent_messages: a client gets them all at once")
+        if self.replay_bytes > self.unsent_bytes:
+            raise PydanticCustomError("sizes", "replay_bytes is above unsent_bytes: a client gets them all at once")
         return self
 
 

@@ -59,10 +59,11 @@ class Hub(Service):
 
 
 class EchoAgent(Agent):
-    """`born` and `stopped` keep the users in order, `seen` what handlers saw."""
+    """`born` and `stopped` keep the users in order, `seen` what handlers saw, `moved` how clients came and went."""
 
     born: ClassVar[list[str]] = []
     stopped: ClassVar[list[str]] = []
+    moved: ClassVar[list[str]] = []
     seen: ClassVar[list[str]] = []
     slow_start: ClassVar[float] = 0.0
     start_error: ClassVar[Exception | None] = None
@@ -70,7 +71,7 @@ class EchoAgent(Agent):
 
     @classmethod
     def reset(cls) -> None:
-        cls.born, cls.stopped, cls.seen = [], [], []
+        cls.born, cls.stopped, cls.seen, cls.moved = [], [], [], []
         cls.slow_start = cls.slow_stop = 0.0
         cls.start_error = None
 
@@ -85,6 +86,12 @@ class EchoAgent(Agent):
         if self.start_error is not None:
             raise self.start_error
         self.born.append(self.user)
+
+    async def on_suspend(self) -> None:
+        self.moved.append(f"{self.user} away")
+
+    async def on_resume(self) -> None:
+        self.moved.append(f"{self.user} back")
 
     async def on_stop(self) -> None:
         await self.sleep(self.slow_stop)
@@ -160,6 +167,10 @@ class EchoAgent(Agent):
         for text in "abc":
             self.push(Shouted(text=text))
 
+    @request("echo.out")
+    async def throw_out(self) -> None:
+        self.end_session("no cheating")
+
     @request("echo.leave")
     async def leave(self) -> None:
         self.exit()
@@ -192,6 +203,12 @@ class Dog(Watchdog):
 
     async def on_close(self, session: str, code: int, reason: str) -> None:
         self.events.append(("close", code))
+
+    async def on_suspend(self, session: str, code: int, reason: str) -> None:
+        self.events.append(("suspend", code))
+
+    async def on_resume(self, session: str, peer: str) -> None:
+        self.events.append(("resume", peer))
 
     async def on_warning(self, session: str, what: str) -> None:
         self.events.append(("warning", what))

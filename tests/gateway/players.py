@@ -75,8 +75,20 @@ class Player:
         if self.link.closing is None:
             self.connection.received(frame)
 
+    @property
+    def session(self) -> str:
+        assert self.connection.seat is not None
+        return self.connection.seat.session.id
+
     def hello(self, name: object = "ada", **auth: object) -> None:
         self.feed(self.codec.hello({"auth": {"scheme": "guest", "name": name, **auth}}))
+
+    async def resume(self, welcome: Welcome, seq: int, name: str | None = None) -> list[ServerFrame]:
+        """Ask a session back, as the same user; what comes first."""
+        auth = {"scheme": "guest", "name": name or welcome.user}
+        resume = {"session": welcome.session, "key": welcome.key, "seq": seq}
+        self.feed(self.codec.hello({"auth": auth, "resume": resume}))
+        return await self.frames()
 
     async def greet(self, name: str = "ada") -> Welcome:
         self.hello(name)
@@ -93,7 +105,12 @@ class Player:
         self.feed(self.codec.notify(route, self.codec.encode_body(body)))
 
     def leave(self) -> None:
-        self.link.lose(1001, "left")
+        """Say goodbye: the session ends."""
+        self.link.lose(1000, "left")
+
+    def cut(self) -> None:
+        """Lose the connection: the session waits."""
+        self.link.lose(1006, "the connection broke")
 
     async def frames(self, seconds: float = TURNS_SECONDS) -> list[ServerFrame]:
         """What came since the last time, after the gate had `seconds`."""

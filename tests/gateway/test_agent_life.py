@@ -122,7 +122,7 @@ async def test_the_end_of_the_session_ends_its_agents(world: World) -> None:
     assert EchoAgent.seen == ["begin cut"]
     assert await bob.ask("echo.nothing") == {}
     assert world.gate.connections == {bob.connection}
-    assert list(world.gate.sessions.values()) == [bob.connection]
+    assert list(world.gate.sessions.values()) == [bob.connection.seat]
     assert world.gate._agents.keys() == {c.address for c in world.node.cells.values() if isinstance(c.service, Agent)}
 
 

@@ -6,7 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from skyloom import CallError, Expired, Failed, NotExecuted, Unknown, UnknownName
-from skyloom_gateway.connection import client_error
+from skyloom_gateway.client_error import client_error
 from skyloom_gateway.wire import ErrorKind
 from tests.gateway.cast import SECRET, EchoAgent
 from tests.gateway.players import TRANSPORTS, Player, World

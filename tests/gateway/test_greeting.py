@@ -241,7 +241,7 @@ async def test_watchdogs_hear_of_sessions_only(world: World) -> None:
     ada = await world.guest()
     ada.leave()
     await ada.frames()
-    assert Dog.events == [("open", "ada", "192.0.2.7:5"), ("close", 1001)]
+    assert Dog.events == [("open", "ada", "192.0.2.7:5"), ("close", 1000)]
 
 
 async def test_times_are_settings(gate_node: Node) -> None:

@@ -95,7 +95,7 @@ async def test_a_client_ref_is_a_value(world: World) -> None:
     ada = await world.guest(transport="tcp")
     await ada.ask("echo.join")
     (ref,) = world.hub.clients
-    assert ref == ClientRef(world.gate.address, ada.connection.session.id, "msgpack")
+    assert ref == ClientRef(world.gate.address, ada.session, "msgpack")
     assert len({ref, ref}) == 1
     assert EchoAgent.born == ["ada"]
 

@@ -35,7 +35,7 @@ class GuestAuthenticator:
         name = auth.get("name")
         if name is None:
             letters = self._source.choices(string.ascii_lowercase, k=GUEST_SUFFIX_LETTERS)
-            return Identity("guest-" + "".join(letters))
+            return Identity("guest-" + "".join(letters), assigned=True)
         fault = user_fault(name, GUEST_NAME_CHARS_MAX)
         if fault is not None:
             raise Denied(f"auth.name {fault}; leave it out to be given one")

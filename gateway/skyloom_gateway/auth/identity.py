@@ -18,10 +18,12 @@ class Identity:
     Args:
         user: the name that agents and other users see.
         claims: what else the authenticator knows, such as roles; plain values, as JSON has them.
+        assigned: the client gave no name, and got this one; when it resumes a session it keeps that session's.
     """
 
     user: str
     claims: Mapping[str, Any] = field(default_factory=lambda: NO_CLAIMS)
+    assigned: bool = False
 
 
 def user_fault(user: object, chars_max: int = USER_CHARS_MAX) -> str | None:

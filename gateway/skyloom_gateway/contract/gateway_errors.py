@@ -21,6 +21,12 @@ def _table(*rows: tuple[str, str, bool, str]) -> dict[str, ErrorCode]:
 GATEWAY_ERRORS: Final[Mapping[str, ErrorCode]] = _table(
     # Answers to a request; those of a notify, and of what has no id, come with id 0.
     (
+        "gateway.answer_gone",
+        "failed_precondition",
+        False,
+        "The request was answered before, and the answer is no longer kept. It did not run again.",
+    ),
+    (
         "gateway.answer_too_big",
         "resource_exhausted",
         False,
@@ -28,7 +34,6 @@ GATEWAY_ERRORS: Final[Mapping[str, ErrorCode]] = _table(
     ),
     ("gateway.deadline_exceeded", "deadline_exceeded", False, "No answer in time; the request may have run."),
     ("gateway.draining", "unavailable", True, "The server restarts; connect again."),
-    ("gateway.duplicate_id", "failed_precondition", False, "A request of this id is still being answered."),
     ("gateway.internal", "internal", False, "A fault of the server, which has logged it."),
     (
         "gateway.invalid_body",
@@ -44,10 +49,11 @@ GATEWAY_ERRORS: Final[Mapping[str, ErrorCode]] = _table(
     ("gateway.unknown_route", "unimplemented", False, "There is no such route for this kind of frame."),
     # The last words of a connection.
     ("gateway.closed", "internal", False, "Closed for a reason of the app's own; details.close_code has its code."),
-    ("gateway.forbidden", "permission_denied", False, "This client may not connect; close code 4403."),
+    ("gateway.forbidden", "permission_denied", False, "Thrown out by the app; close code 4403."),
     ("gateway.frame_too_big", "resource_exhausted", False, "The frame is over the limit; close code 1009."),
     ("gateway.hello_timeout", "deadline_exceeded", True, "No hello in time; close code 4408."),
     ("gateway.invalid_utf8", "invalid_argument", False, "A text frame is not UTF-8; close code 1007."),
+    ("gateway.key_reused", "permission_denied", False, "The session's key was used twice; close code 4403."),
     ("gateway.malformed_frame", "invalid_argument", False, "The frame is malformed or out of place; close code 4400."),
     ("gateway.replaced", "aborted", False, "A newer connection took the session over; close code 4409."),
     ("gateway.restart", "unavailable", True, "The server restarts; close code 1012."),

@@ -88,7 +88,7 @@ class Receiver(Protocol):
 
         Args:
             code: what ended it first: the code given to `close`, the listener's own, the client's; 1005 when
-                the client gave none, 1006 when the connection broke, 1000 when a TCP stream ended between frames.
+                the client gave none, 1006 when the connection broke, 1001 when a TCP stream ended between frames.
             reason: for the log.
         """
 

@@ -136,9 +136,9 @@ class TcpConnection(Stream):
             self._needed = needed
 
     def ended(self) -> None:
-        """A stream that ends between two frames has ended well; TCP has no other goodbye."""
+        """A stream that ends between two frames is no goodbye: so it does when the client's process dies."""
         if self._partial is None:
-            self.note(CloseCode.NORMAL, "the client closed")
+            self.note(CloseCode.GOING_AWAY, "the client closed")
 
     def ping(self) -> None:
         """Send the protocol's own ping."""

@@ -12,18 +12,22 @@ from skyloom_gateway.session.event import (
     Reply,
     RequestEvent,
 )
+from skyloom_gateway.session.greeting import Greeting, Phase
 from skyloom_gateway.session.limits import SessionLimits
-from skyloom_gateway.session.session import Session, State
+from skyloom_gateway.session.session import Admission, Session, State
 
 __all__ = [
     "AckEvent",
+    "Admission",
     "Bucket",
     "Close",
     "Event",
+    "Greeting",
     "HelloEvent",
     "Nothing",
     "NotInFlight",
     "NotifyEvent",
+    "Phase",
     "Reply",
     "RequestEvent",
     "Session",

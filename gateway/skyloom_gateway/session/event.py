@@ -13,7 +13,7 @@ AckEvent = Ack
 
 @dataclass(frozen=True, slots=True)
 class HelloEvent:
-    """The client asks to come in: authenticate it, then `greet` or `close`."""
+    """The client asks to come in: authenticate it, then let it in or `close`."""
 
     hello: Hello
 
@@ -32,7 +32,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """The session has closed: send `frame`, if there is one, then close the connection.
+    """The session, or the greeting, has closed: send `frame`, if there is one, then close the connection.
 
     Args:
         code: the close code.

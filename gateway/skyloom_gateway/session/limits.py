@@ -14,6 +14,11 @@ CONTROLS_BURST = 2000
 REFUSALS_MAX = 100
 NOTICE_INTERVAL_SECONDS = 1.0
 REQUESTS_IN_FLIGHT_MAX = 64
+RESUME_SECONDS = 60.0
+REPLAY_PUSHES_MAX = 256
+REPLAY_BYTES_MAX = 131_072
+ANSWERS_MAX = 256
+ANSWERS_BYTES_MAX = 131_072
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +37,11 @@ class SessionLimits:
         refusals_max: frames over a rate, less the frames within it that came between, that close the session.
         notice_interval_seconds: the least time between two errors about dropped frames that have no answer.
         requests_in_flight_max: requests without an answer yet.
+        resume_seconds: how long a session waits for its client.
+        replay_pushes_max: pushes kept for a client that comes back.
+        replay_bytes_max: bytes of them.
+        answers_max: answers kept for requests that are repeated.
+        answers_bytes_max: bytes of them.
 
     Raises:
         ValueError: a limit is not above 0.
@@ -48,6 +58,11 @@ class SessionLimits:
     refusals_max: int = REFUSALS_MAX
     notice_interval_seconds: float = NOTICE_INTERVAL_SECONDS
     requests_in_flight_max: int = REQUESTS_IN_FLIGHT_MAX
+    resume_seconds: float = RESUME_SECONDS
+    replay_pushes_max: int = REPLAY_PUSHES_MAX
+    replay_bytes_max: int = REPLAY_BYTES_MAX
+    answers_max: int = ANSWERS_MAX
+    answers_bytes_max: int = ANSWERS_BYTES_MAX
 
     def __post_init__(self) -> None:
         for limit in fields(self):

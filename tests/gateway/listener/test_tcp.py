@@ -112,7 +112,7 @@ def test_close_inside_received_ends_the_batch(rig: Rig) -> None:
     assert recorder.messages == [b"a"]
 
 
-@pytest.mark.parametrize(("rest", "code"), [(b"", 1000), (b"\x00", 1006), (b"\x00\x05abc", 1006)])
+@pytest.mark.parametrize(("rest", "code"), [(b"", 1001), (b"\x00", 1006), (b"\x00\x05abc", 1006)])
 def test_the_end_of_the_stream(rig: Rig, rest: bytes, code: int) -> None:
     transport, recorder, _ = rig.open()
     rig.feed(transport, tcp_frame(b"last"))

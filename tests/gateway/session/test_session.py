@@ -1,4 +1,4 @@
-"""The session's table, row by row, in both encodings."""
+"""The session's table, row by row: what a client may send, and how much."""
 
 from dataclasses import replace
 
@@ -7,87 +7,15 @@ import pytest
 from skyloom_gateway.session import (
     AckEvent,
     Close,
-    Event,
-    HelloEvent,
     Nothing,
     NotifyEvent,
-    NotInFlight,
     Reply,
     RequestEvent,
-    Session,
     SessionLimits,
-    State,
-    WrongState,
 )
-from skyloom_gateway.wire import (
-    JSON,
-    MSGPACK,
-    CloseCode,
-    Codec,
-    ErrorFrame,
-    ErrorKind,
-    Hello,
-    Pong,
-    Push,
-    Response,
-    Welcome,
-    WireError,
-)
+from skyloom_gateway.wire import JSON, CloseCode, Codec, ErrorFrame, ErrorKind, Pong, Push, WireError
+from tests.gateway.session.talk import LIMITS, START, check, frame, greeted, told, welcomed
 
-START = 1000.0
-LIMITS = SessionLimits()
-
-
-@pytest.fixture(params=[JSON, MSGPACK], ids=["json", "msgpack"])
-def codec(request: pytest.FixtureRequest) -> Codec:
-    chosen: Codec = request.param
-    return chosen
-
-
-def frame(codec: Codec, name: str, number: int = 1) -> bytes:
-    body = codec.encode_body({"x": 1})
-    return {
-        "hello": codec.hello({"auth": {"scheme": "guest"}}),
-        "request": codec.request(number, "a.b", body),
-        "notify": codec.notify("a.b", body),
-        "ack": codec.ack(number),
-        "ping": codec.ping(),
-        "pong": codec.pong(),
-        "garbage": b"garbage",
-        "push": codec.push(1, codec.push_tail("a", body)),
-        "not utf-8": b'{"type":"\xff"}' if codec is JSON else b"\xc1",
-        "4 KiB": codec.hello({"auth": {"x": "x" * 4096}}),
-        "64 KiB": codec.notify("a", codec.encode_body("x" * 65536)),
-    }[name]
-
-
-def greeted(codec: Codec, limits: SessionLimits = LIMITS) -> Session:
-    session = Session(codec, limits, START)
-    session.receive(frame(codec, "hello"), START)
-    session.greet("s1", "k1", "ada", {"heartbeat": 20})
-    return session
-
-
-def told(codec: Codec, event: Event) -> WireError:
-    """The error in a Reply or a Close; its id must be 0 unless the test looks itself."""
-    assert isinstance(event, Reply | Close)
-    assert event.frame is not None
-    decoded = codec.decode_server(event.frame)
-    assert isinstance(decoded, ErrorFrame)
-    return decoded.error
-
-
-FIRST = {
-    "hello": HelloEvent(Hello({"scheme": "guest"})),
-    "request": 4400,
-    "notify": 4400,
-    "ack": 4400,
-    "ping": 4400,
-    "pong": 4400,
-    "garbage": 4400,
-    "push": 4400,
-    "4 KiB": 1009,
-}
 LATER = {
     "hello": 4400,
     "request": RequestEvent,
@@ -97,27 +25,9 @@ LATER = {
     "pong": Nothing(),
     "garbage": 4400,
     "push": 4400,
+    "nothing": 4400,
     "64 KiB": 1009,
 }
-
-
-def check(codec: Codec, session: Session, event: Event, expected: object) -> None:
-    if isinstance(expected, int):
-        assert isinstance(event, Close)
-        assert event.code == expected
-        assert len(event.reason.encode()) <= 123
-        assert told(codec, event).message == event.reason
-        assert session.state is State.CLOSED
-    elif isinstance(expected, type):
-        assert type(event) is expected
-    else:
-        assert event == expected
-
-
-@pytest.mark.parametrize(("name", "expected"), FIRST.items(), ids=FIRST)
-def test_connected(codec: Codec, name: str, expected: object) -> None:
-    session = Session(codec, LIMITS, START)
-    check(codec, session, session.receive(frame(codec, name), START), expected)
 
 
 @pytest.mark.parametrize(("name", "expected"), LATER.items(), ids=LATER)
@@ -129,81 +39,23 @@ def test_greeted(codec: Codec, name: str, expected: object) -> None:
 @pytest.mark.parametrize("name", [*LATER, "not utf-8"])
 def test_closed(codec: Codec, name: str) -> None:
     session = greeted(codec)
-    session.lost()
+    session.end()
     assert session.receive(frame(codec, name), START) == Nothing()
 
 
-@pytest.mark.parametrize("come_in", [False, True])
-def test_text_that_is_not_utf8_closes_1007(come_in: bool) -> None:
-    session = greeted(JSON) if come_in else Session(JSON, LIMITS, START)
+def test_text_that_is_not_utf8_closes_1007() -> None:
+    session = greeted(JSON)
     event = session.receive(frame(JSON, "not utf-8"), START)
     check(JSON, session, event, 1007)
     assert told(JSON, event).code == "gateway.invalid_utf8"
 
 
 def test_the_welcome_tells_the_limits(codec: Codec) -> None:
-    session = Session(codec, LIMITS, START)
-    session.receive(frame(codec, "hello"), START)
-    welcome = codec.decode_server(session.greet("s1", "k1", "ada", {"heartbeat": 20}))
-    assert isinstance(welcome, Welcome)
-    assert (welcome.session, welcome.key, welcome.user, welcome.recovered) == ("s1", "k1", "ada", False)
+    session = greeted(codec)
+    welcome = welcomed(session)
+    assert (welcome.session, welcome.user, welcome.recovered) == ("s1", "ada", False)
     assert welcome.limits == {"frame_bytes": 65536, "messages_per_second": 50}
     assert welcome.heartbeat == 20
-    assert (session.state, session.id, session.user) == (State.GREETED, "s1", "ada")
-
-
-def test_frames_before_the_welcome_wait_for_it_in_order(codec: Codec) -> None:
-    session = Session(codec, LIMITS, START)
-    session.receive(frame(codec, "hello"), START)
-    for number in (1, 2):
-        assert session.receive(frame(codec, "request", number), START) == Nothing()
-    assert session.state is State.GREETING
-    session.greet("s", "k", "u", {})
-    with pytest.raises(WrongState, match="release"):
-        session.receive(frame(codec, "request", 3), START)
-    events = list(session.release(START))
-    assert [event.id for event in events if isinstance(event, RequestEvent)] == [1, 2]
-    assert isinstance(session.receive(frame(codec, "request", 3), START), RequestEvent)
-
-
-def test_a_stranger_may_send_little_before_the_welcome(codec: Codec) -> None:
-    for limits, frames in ((LIMITS, 70), (replace(LIMITS, early_frames_max=3), 4)):
-        session = Session(codec, limits, START)
-        session.receive(frame(codec, "hello"), START)
-        events = [session.receive(codec.notify("a", codec.encode_body("x" * 90)), START) for _ in range(frames)]
-        check(codec, session, next(event for event in events if isinstance(event, Close)), 1009)
-    assert events[:3] == [Nothing()] * 3
-
-
-def test_a_bad_early_frame_ends_the_release(codec: Codec) -> None:
-    session = Session(codec, LIMITS, START)
-    session.receive(frame(codec, "hello"), START)
-    for name in ("ping", "garbage", "ping"):
-        session.receive(frame(codec, name), START)
-    session.greet("s", "k", "u", {})
-    assert [type(event) for event in session.release(START)] == [Reply, Close]
-
-
-@pytest.mark.parametrize(("said_hello", "word"), [(False, "hello"), (True, "authenticator")])
-def test_a_client_has_5_seconds_to_the_welcome(codec: Codec, said_hello: bool, word: str) -> None:
-    session = Session(codec, LIMITS, START)
-    if said_hello:
-        session.receive(frame(codec, "hello"), START + 1)
-    assert session.deadline(START + 1) == START + 5
-    assert session.deadline(START + 9) == START + 9
-    assert session.expire(START + 4.999) is None
-    close = session.expire(START + 5)
-    assert close is not None
-    assert word in close.reason
-    check(codec, session, close, 4408)
-    assert session.expire(START + 6) is None
-    assert session.deadline(START + 6) is None
-
-
-def test_a_greeted_session_has_no_deadline(codec: Codec) -> None:
-    session = greeted(codec)
-    assert session.deadline(START) is None
-    assert session.expire(START + 100) is None
 
 
 def test_ping_is_answered(codec: Codec) -> None:
@@ -212,38 +64,12 @@ def test_ping_is_answered(codec: Codec) -> None:
     assert codec.decode_server(event.frame) == Pong()
 
 
-def test_each_request_has_one_answer(codec: Codec) -> None:
-    session = greeted(codec)
-    error = WireError("a.b", ErrorKind.ABORTED, "no")
-    for number in (1, 2):
-        session.receive(frame(codec, "request", number), START)
-    assert session.in_flight == 2
-    assert codec.decode_server(session.respond(1, codec.encode_body([]))) == Response(1, [])
-    assert codec.decode_server(session.fail(2, error)) == ErrorFrame(2, error)
-    for number in (1, 2, 3):
-        assert not session.awaits(number)
-        with pytest.raises(NotInFlight, match=str(number)):
-            session.respond(number, codec.encode_body([]))
-        with pytest.raises(NotInFlight):
-            session.fail(number, error)
-    assert isinstance(session.receive(frame(codec, "request", 1), START), RequestEvent)
-
-
 def test_a_failure_that_cannot_be_encoded_leaves_the_request_waiting(codec: Codec) -> None:
     session = greeted(codec)
     session.receive(frame(codec, "request"), START)
     with pytest.raises(ValueError):
         session.fail(1, WireError("a.b", ErrorKind.INTERNAL, "no", details={"x": object()}))
     assert session.awaits(1)
-
-
-def test_an_id_in_flight_is_refused_and_the_first_still_waits(codec: Codec) -> None:
-    session = greeted(codec)
-    session.receive(frame(codec, "request"), START)
-    event = session.receive(frame(codec, "request"), START)
-    error = told(codec, event)
-    assert (error.code, error.kind) == ("gateway.duplicate_id", ErrorKind.FAILED_PRECONDITION)
-    assert session.in_flight == 1
 
 
 def test_requests_in_flight_are_bounded(codec: Codec) -> None:
@@ -328,32 +154,6 @@ def test_pushes_count_from_1_whatever_their_tail(codec: Codec) -> None:
     tail = codec.push_tail("a", codec.encode_body(None))
     assert [codec.decode_server(session.push(tail)) for _ in range(3)] == [Push(n, "a", None) for n in (1, 2, 3)]
     assert session.seq == 3
-
-
-def test_methods_in_the_wrong_state_say_so(codec: Codec) -> None:
-    session = Session(codec, LIMITS, START)
-    with pytest.raises(WrongState, match=r"greet\(\) is for .* greeting, .* connected"):
-        session.greet("s", "k", "u", {})
-    with pytest.raises(WrongState, match="push"):
-        session.push(b"")
-    session = greeted(codec)
-    with pytest.raises(WrongState, match="greet"):
-        session.greet("s", "k", "u", {})
-    session.receive(frame(codec, "request"), START)
-    close = session.close(CloseCode.GOING_AWAY, "bye")
-    assert close == Close(CloseCode.GOING_AWAY, "bye", None)
-    with pytest.raises(WrongState, match="push"):
-        session.push(b"")
-    with pytest.raises(NotInFlight):
-        session.respond(1, b"\x80")
-
-
-def test_close_can_carry_an_error_of_its_own(codec: Codec) -> None:
-    session = Session(codec, LIMITS, START)
-    session.receive(frame(codec, "hello"), START)
-    error = WireError("gateway.bad_ticket", ErrorKind.UNAUTHENTICATED, "the ticket has expired")
-    close = session.close(CloseCode.UNAUTHENTICATED, "the ticket has expired", error)
-    assert told(codec, close) == error
 
 
 def test_limits_are_above_0() -> None:

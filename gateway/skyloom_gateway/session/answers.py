@@ -1,0 +1,95 @@
+"""What became of a session's requests, so that a repeated one is answered and not run again."""
+
+from collections import OrderedDict
+
+OUT_OF_ORDER_MAX = 1024
+"""Forgotten ids of a client that does not count that are looked at before that is clear."""
+
+
+class Answers:
+    """The frames that answered the last requests, by their ids.
+
+    ===========  ==============================================================  =======================
+    an id is     when                                                            `find`
+    ===========  ==============================================================  =======================
+    kept         it was answered, and is among the last `answers_max`            the frame
+    gone         the same, but its frame was too much for `bytes_max`;           b""
+                 or it was forgotten, and the client counts its ids from 1
+    unknown      it never came; or it was forgotten, and the client draws ids    None
+    ===========  ==============================================================  =======================
+
+    A client that counts is one whose ids are all used up to some number: then each id up to it was used, and one
+    number remembers them all. With ids in any order that number stays 0, and nothing is said of what was forgotten.
+
+    Args:
+        answers_max: ids kept.
+        bytes_max: bytes of frames kept.
+
+    Attributes:
+        size: bytes of frames kept.
+    """
+
+    __slots__ = ("_answers_max", "_bytes_max", "_counted", "_counts", "_frames", "_gone", "_out_of_order", "size")
+
+    def __init__(self, answers_max: int, bytes_max: int) -> None:
+        self._answers_max = answers_max
+        self._bytes_max = bytes_max
+        self._frames: OrderedDict[int, bytes] = OrderedDict()
+        # Older than all of those in `_frames`, which give up their bytes from the oldest on.
+        self._gone: dict[int, None] = {}
+        self._counts = True
+        self._counted = 0
+        self._out_of_order: set[int] | None = None
+        self.size = 0
+
+    def find(self, id: int) -> bytes | None:
+        """The frame that answered a request; b"" if it is gone, None if no such request is known."""
+        frame = self._frames.get(id)
+        if frame is None and (id in self._gone or 0 < id <= self._counted):
+            return b""
+        return frame
+
+    def keep(self, id: int, frame: bytes) -> None:
+        """Keep an answer; the oldest go when there are too many."""
+        frames = self._frames
+        frames[id] = frame
+        self.size += len(frame)
+        while self.size > self._bytes_max:
+            oldest, dropped = frames.popitem(last=False)
+            self.size -= len(dropped)
+            self._gone[oldest] = None
+        if len(frames) + len(self._gone) > self._answers_max:
+            self._forget_oldest()
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._frames.clear()
+        self._gone.clear()
+        self.size = 0
+
+    def _forget_oldest(self) -> None:
+        if self._gone:
+            id = next(iter(self._gone))
+            del self._gone[id]
+        else:
+            id, frame = self._frames.popitem(last=False)
+            self.size -= len(frame)
+        if id == self._counted + 1:
+            self._counted = id
+            if self._out_of_order:
+                self._catch_up(self._out_of_order)
+        elif self._counts:
+            self._set_aside(id)
+
+    def _set_aside(self, id: int) -> None:
+        """Hold an id whose turn may come: answers need not come in the order of their requests."""
+        if self._out_of_order is None:
+            self._out_of_order = set()
+        self._out_of_order.add(id)
+        if len(self._out_of_order) > OUT_OF_ORDER_MAX:  # it does not count; what it did count stays true
+            self._counts, self._out_of_order = False, None
+
+    def _catch_up(self, aside: set[int]) -> None:
+        while self._counted + 1 in aside:
+            self._counted += 1
+            aside.discard(self._counted)
