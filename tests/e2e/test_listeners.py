@@ -98,7 +98,7 @@ async def test_tcp_echo_and_its_end(server: Server) -> None:
     assert [await read(reader), await read(reader)] == [b"hello", b""]
     writer.write_eof()
     assert await reader.read() == b""
-    assert await server.echoes[0].code == 1000
+    assert await server.echoes[0].code == 1001
     writer.close()
 
 

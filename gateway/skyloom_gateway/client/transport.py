@@ -4,7 +4,6 @@ here.
 
 import asyncio
 import ipaddress
-import socket
 import ssl as ssl_module
 import struct
 from typing import Literal, Protocol
@@ -145,6 +144,7 @@ class TcpTransport:
             raise TransportClosed(None, str(error)) from error
 
     async def close(self) -> None:
+        self._writer.write(_LENGTH.pack(0))  # an empty frame is the goodbye: the end of a stream alone is none
         self._writer.close()
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
@@ -154,9 +154,6 @@ class TcpTransport:
             self.abort()
 
     def abort(self) -> None:
-        # The end of a stream is TCP's goodbye, which ends the session; a reset only breaks the connection.
-        if (peer := self._writer.get_extra_info("socket")) is not None and peer.fileno() >= 0:
-            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._writer.transport.abort()
 
 

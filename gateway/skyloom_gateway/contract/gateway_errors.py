@@ -49,7 +49,12 @@ GATEWAY_ERRORS: Final[Mapping[str, ErrorCode]] = _table(
     ("gateway.unknown_route", "unimplemented", False, "There is no such route for this kind of frame."),
     # The last words of a connection.
     ("gateway.closed", "internal", False, "Closed for a reason of the app's own; details.close_code has its code."),
-    ("gateway.forbidden", "permission_denied", False, "Thrown out by the app; close code 4403."),
+    (
+        "gateway.forbidden",
+        "permission_denied",
+        False,
+        "May not connect, or was thrown out; close code 4403.",
+    ),
     ("gateway.frame_too_big", "resource_exhausted", False, "The frame is over the limit; close code 1009."),
     ("gateway.hello_timeout", "deadline_exceeded", True, "No hello in time; close code 4408."),
     ("gateway.invalid_utf8", "invalid_argument", False, "A text frame is not UTF-8; close code 1007."),
