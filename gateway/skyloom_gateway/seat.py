@@ -93,7 +93,6 @@ class Seat:
             gate.limits,
             gate.clock.now(),
             gate.new_secret(_SECRET_BYTES),
-            empty_is_goodbye=self.kind == "tcp",
         )
 
     # -- the client comes and goes ---------------------------------------------------------------------------

@@ -16,11 +16,12 @@ from skyloom_gateway.client import Client, Reconnect, connect
 START_SECONDS = 20.0
 STOP_SECONDS = 20.0
 ANSWER_SECONDS = 10.0
-# The tests speak faster than people, and wait less long for a restart.
+# The tests speak faster than people, and wait less long for a restart and for clients that do not come back.
 SETTINGS = (
     "gateway.messages_per_second=100000",
     "gateway.messages_burst=100000",
     "gateway.drain_reconnect_seconds=0.5",
+    "gateway.resume_seconds=3",
 )
 
 

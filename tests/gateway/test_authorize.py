@@ -191,7 +191,8 @@ async def test_claims_are_the_agents_own(place: World) -> None:
     player = await enter(place, **claims)
     assert await player.ask("admin.grow") == ["admin"]
     connection = next(iter(place.gate.connections))
-    assert connection.claims == {"roles": []}
+    assert connection.seat is not None
+    assert connection.seat.claims == {"roles": []}
 
 
 def test_routes_without_a_rule_ask_nobody() -> None:

@@ -144,7 +144,7 @@ class TcpTransport:
             raise TransportClosed(None, str(error)) from error
 
     async def close(self) -> None:
-        self._writer.write(_LENGTH.pack(0))  # an empty frame is the goodbye: the end of a stream alone is none
+        self._writer.write(_LENGTH.pack(0))  # malformed, which ends the session: the end of the stream alone would not
         self._writer.close()
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):

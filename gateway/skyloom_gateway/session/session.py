@@ -31,7 +31,6 @@ GREETED     request, notify, ack         the same as an event; ack also drops pu
             request, its id answered     Reply with that answer, or with gateway.answer_gone
             request, too many in flight  Reply with gateway.too_many_requests
             over a rate                  Reply with an error or Nothing; Close 4429 at refusals_max
-            an empty frame, on TCP       Close 1000
             hello, or no frame at all    Close 4400 (1007 not UTF-8; 1009 over frame_bytes_max)
             push()                       kept, and a frame to send
             suspend()                    now SUSPENDED
@@ -102,7 +101,6 @@ class Session:
         limits: what the client may do.
         now: seconds on a clock that never goes back.
         secret: what its keys are made from, at most 64 bytes.
-        empty_is_goodbye: whether an empty frame ends the session, for transports that have no close code.
 
     Attributes:
         id, user, codec: as given.
@@ -113,7 +111,6 @@ class Session:
         "_answers",
         "_controls",
         "_deadline",
-        "_empty_is_goodbye",
         "_frame_bytes_max",
         "_heard",
         "_highest_id",
@@ -133,23 +130,12 @@ class Session:
         "user",
     )
 
-    def __init__(
-        self,
-        id: str,
-        user: str,
-        codec: Codec,
-        limits: SessionLimits,
-        now: float,
-        secret: str,
-        *,
-        empty_is_goodbye: bool = False,
-    ) -> None:
+    def __init__(self, id: str, user: str, codec: Codec, limits: SessionLimits, now: float, secret: str) -> None:
         self.id = id
         self.user = user
         self.codec = codec
         self.refusals_total = 0
         self._limits = limits
-        self._empty_is_goodbye = empty_is_goodbye
         self._frame_bytes_max = limits.frame_bytes_max
         self._requests_max = limits.requests_in_flight_max
         self._state = State.GREETED
@@ -300,8 +286,6 @@ class Session:
         try:
             frame = self.codec.decode(data)
         except Malformed as malformed:
-            if not data and self._empty_is_goodbye:
-                return self.close(CloseCode.NORMAL, "the client said goodbye")
             return self.close(malformed.close_code, malformed.reason)
         if type(frame) is Request:
             wait = self._messages.take(now)

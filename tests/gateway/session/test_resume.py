@@ -17,8 +17,8 @@ from skyloom_gateway.session import (
     WrongState,
 )
 from skyloom_gateway.session.answers import OUT_OF_ORDER_MAX
-from skyloom_gateway.wire import JSON, CloseCode, Codec, ErrorFrame, ErrorKind, Push, Response, Resume, WireError
-from tests.gateway.session.talk import LIMITS, START, frame, greeted, told, welcomed
+from skyloom_gateway.wire import CloseCode, Codec, ErrorFrame, ErrorKind, Push, Response, Resume, WireError
+from tests.gateway.session.talk import LIMITS, START, frame, greeted, welcomed
 
 ABORTED = WireError("a.b", ErrorKind.ABORTED, "no")
 
@@ -390,9 +390,3 @@ def test_a_closed_session_keeps_nothing(codec: Codec) -> None:
         session.respond(2, b"\x80")
     with pytest.raises(WrongState, match="push"):
         session.push(b"")
-
-
-def test_an_empty_frame_is_a_goodbye_where_there_is_no_other() -> None:
-    tcp = Session("s1", "ada", JSON, LIMITS, START, "secret", empty_is_goodbye=True)
-    assert tcp.receive(b"", START) == Close(CloseCode.NORMAL, "the client said goodbye", None)
-    assert told(JSON, greeted(JSON).receive(b"", START)).code == "gateway.malformed_frame"
