@@ -59,7 +59,7 @@ class ChatAgent(Agent):
 
     @request("chat.create_room", errors=[RoomExists, TooManyRooms, StorageFailed])
     async def create_room(self, body: CreateRoom) -> RoomCreated:
-        await self._hub.create_room(body.room)
+        await self._hub.create_room(body.room, self.user)
         return RoomCreated(room=body.room)
 
     @request("chat.join", errors=[RoomNotFound, TooManyRooms, StorageFailed])

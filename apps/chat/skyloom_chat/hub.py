@@ -27,6 +27,7 @@ from skyloom_chat.messages import (
 from skyloom_chat.messages import Room as RoomInfo
 from skyloom_chat.room import RECENT_MESSAGES_MAX, Member, Room
 from skyloom_gateway import ClientRef, fan_out
+from skyloom_gateway.session.buckets import Buckets
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -40,11 +41,22 @@ CHAT_PROTOCOL: Final = ("chat", 25)
 ROOMS_MAX: Final = 10_000
 """Rooms in all."""
 
+NEW_ROOMS_BURST: Final = 100
+"""Rooms that one user may make at once."""
+
+NEW_ROOMS_PER_HOUR: Final = 100
+"""Rooms that one user may make, sustained: rooms are kept for good, so one user must not use up all."""
+
+ROOM_MAKERS_MAX: Final = 10_000
+"""Users whose new rooms are remembered."""
+
 ROOMS_LISTED_MAX: Final = 500
 """Rooms that `chat.rooms` answers with, the fullest first."""
 
 ROOMS_OF_A_CLIENT_MAX: Final = 100
 """Rooms that one client may be in at once."""
+
+HOUR_SECONDS: Final = 3600.0
 
 DEFAULT_DATABASE: Final = "sqlite:///skyloom.db"
 
@@ -86,6 +98,7 @@ class ChatHub(Service):
         self.fork(self._keep_history(), critical=True)
         self.rooms = {name: Room(name) for name in await self.history.rooms()}
         self._new_rooms: set[str] = set()
+        self._makers = Buckets(NEW_ROOMS_PER_HOUR / HOUR_SECONDS, NEW_ROOMS_BURST, ROOM_MAKERS_MAX)
         self._rooms_of: dict[Address, set[str]] = {}
 
     async def open_history(self) -> History:
@@ -108,12 +121,14 @@ class ChatHub(Service):
     # -- rooms -----------------------------------------------------------------------------------------------
 
     @rpc
-    async def create_room(self, name: str) -> None:
+    async def create_room(self, name: str, user: str) -> None:
         """Make a room; it is there once it is stored. Raises RoomExists, TooManyRooms, StorageFailed."""
         if name in self.rooms or name in self._new_rooms:
             raise RoomExists(f"there is a room {name!r} already")
         if len(self.rooms) + len(self._new_rooms) >= ROOMS_MAX:
             raise TooManyRooms(f"there are {ROOMS_MAX} rooms already")
+        if self._makers.of(user).take(self.clock.now()):
+            raise TooManyRooms(f"a user may make {NEW_ROOMS_PER_HOUR} rooms an hour: try again later")
         self._new_rooms.add(name)
         try:
             is_new = await self._stored(self.history.create_room(name))

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from skyloom.sql import DatabaseBusy, DatabaseError
-from skyloom_chat.hub import ROOMS_LISTED_MAX, ROOMS_MAX, ROOMS_OF_A_CLIENT_MAX
+from skyloom_chat.hub import NEW_ROOMS_BURST, NEW_ROOMS_PER_HOUR, ROOMS_LISTED_MAX, ROOMS_MAX, ROOMS_OF_A_CLIENT_MAX
 from skyloom_chat.room import Room
 from tests.apps.chat.memory import Chat, MemoryHistory, open_chat
 
@@ -74,6 +74,18 @@ async def test_rooms_have_bounds(chat: Chat) -> None:
     assert await ada.code("chat.join", room="r0") == ""  # is in there
     await ada.ask("chat.leave", room="r0")
     assert await ada.code("chat.join", room="r9000") == ""
+
+
+async def test_one_user_cannot_use_up_all_rooms(chat: Chat) -> None:
+    """Not even with many sessions; it may go on as time passes, and the others may at once."""
+    sessions = [await chat.talker("ada") for _ in range(4)]
+    codes = [await sessions[n % 4].code("chat.create_room", room=f"r{n}") for n in range(NEW_ROOMS_BURST + 8)]
+    assert codes == [""] * NEW_ROOMS_BURST + ["chat.too_many_rooms"] * 8
+    bob = await chat.talker("bob")
+    assert await bob.code("chat.create_room", room="bobs") == ""
+    await asyncio.sleep(3600 / NEW_ROOMS_PER_HOUR + 1)
+    assert await sessions[0].code("chat.create_room", room="later") == ""
+    assert await sessions[1].code("chat.create_room", room="too-soon") == "chat.too_many_rooms"
 
 
 @pytest.mark.parametrize("route", ["chat.create_room", "chat.join", "chat.leave", "chat.history"])
