@@ -16,7 +16,7 @@ HUB_WAIT_SECONDS = 5.0
 class Words(BaseModel):
     """What the echo takes and gives back."""
 
-    text: Annotated[str, Field(min_length=1, max_length=2_000)]
+    text: Annotated[str, Field(min_length=1, max_length=32_000)]
 
 
 class EchoAgent(Agent):

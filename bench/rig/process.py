@@ -61,6 +61,28 @@ class ServerProcess:
         """Memory that the server holds, after a garbage collection."""
         return int(self._ask("memory"))
 
+    def clients(self) -> int:
+        """Connections that the server has."""
+        return int(self._ask("clients"))
+
+    def forget_peak(self) -> int:
+        """Begin to watch for the most memory that the server holds; what it holds now (proc(5), clear_refs)."""
+        self._proc("clear_refs").write_text("5")
+        return self._status_bytes("VmRSS")
+
+    def peak_bytes(self) -> int:
+        """The most memory that the server has held since `forget_peak`."""
+        return self._status_bytes("VmHWM")
+
+    def _status_bytes(self, name: str) -> int:
+        for line in self._proc("status").read_text().splitlines():
+            if line.startswith(f"{name}:"):
+                return int(line.split()[1]) * 1024
+        raise RuntimeError(f"the system does not say {name}: this benchmark needs Linux")
+
+    def _proc(self, name: str) -> Path:
+        return Path(f"/proc/{self._process.pid}/{name}")
+
     def _ask(self, what: str) -> str:
         assert self._process.stdin is not None
         self._process.stdin.write(f"{what}\n")

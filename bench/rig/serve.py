@@ -1,8 +1,9 @@
 """A server process under measurement: ``python -m bench.rig.serve KIND LOOP``.
 
-KIND is "echo", "room" or "chat", the app that a gateway serves, or "bare_echo" or "bare_room", the `websockets`
-library's own server that does the least one could. It prints its ports as JSON, then answers each line of its input,
-"cpu" with the processor seconds it has used and "memory" with the bytes it holds, and ends with its input.
+KIND is "echo", "room" or "chat", the app that a gateway serves; "defended", a gateway that serves echo and room with
+its limits as they come; "bare_echo" or "bare_room", the `websockets` library's own server that does the least one
+could; or "socketio". It prints its ports as JSON, then answers each line of its input, "cpu" with the processor seconds
+it has used, "memory" with the bytes it holds and "clients" with its connections, and ends with its input.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 import json
 import sys
 import tempfile
+from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from time import process_time
@@ -19,6 +21,7 @@ from websockets.asyncio.server import ServerConnection, broadcast, serve
 from websockets.exceptions import ConnectionClosed
 
 from bench.rig.memory import resident_bytes
+from bench.rig.socketio import SocketIoServer
 from bench.rig.turns import run_on
 from skyloom_gateway import App, Server, Settings
 from skyloom_gateway.log import configure
@@ -26,7 +29,13 @@ from skyloom_gateway.settings import GatewaySettings, LogSettings
 
 # A benchmark's client sends thousands of messages a second, which the limit of 50 is there to stop.
 GATEWAY = GatewaySettings(
-    port=0, tcp_port=0, messages_per_second=1_000_000, messages_burst=1_000_000, rate_refusals=1_000_000
+    port=0,
+    tcp_port=0,
+    messages_per_second=1_000_000,
+    messages_burst=1_000_000,
+    rate_refusals=1_000_000,
+    connects_per_second=1_000_000,
+    connects_burst=1_000_000,
 )
 
 
@@ -64,28 +73,36 @@ class BareRoom:
                 await connection.send("ok")
 
 
-async def start(kind: str, stack: AsyncExitStack) -> dict[str, int]:
-    """Start the server; returns its ports."""
+async def start(kind: str, stack: AsyncExitStack) -> tuple[dict[str, int], Callable[[], int]]:
+    """Start the server; returns its ports, and what counts its clients."""
     if kind.startswith("bare_"):
         handler = bare_echo if kind == "bare_echo" else BareRoom().handle
         bare = await stack.enter_async_context(
             serve(handler, "127.0.0.1", 0, compression=None, ping_interval=None, backlog=1024)
         )
-        return {"port": next(iter(bare.sockets)).getsockname()[1]}
+        return {"port": next(iter(bare.sockets)).getsockname()[1]}, lambda: len(bare.connections)
+    if kind == "socketio":
+        socketio = SocketIoServer()
+        return {"port": await socketio.start(stack)}, lambda: socketio.clients
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="skyloom-bench-")))
-    settings = Settings(gateway=GATEWAY, database=f"sqlite:///{folder / 'bench.sqlite3'}")
-    server = await stack.enter_async_context(Server([load_app(kind)], settings))
-    return {"port": server.port, "tcp_port": server.tcp_port or 0}
+    defended = kind == "defended"
+    gateway = GatewaySettings(port=0, tcp_port=0) if defended else GATEWAY
+    settings = Settings(gateway=gateway, database=f"sqlite:///{folder / 'bench.sqlite3'}")
+    apps = [load_app(name) for name in (("echo", "room") if defended else (kind,))]
+    server = await stack.enter_async_context(Server(apps, settings))
+    return {"port": server.port, "tcp_port": server.tcp_port or 0}, lambda: len(server.gate.connections)
 
 
 async def run(kind: str) -> None:
     async with AsyncExitStack() as stack:
-        print(json.dumps(await start(kind, stack)), flush=True)
+        ports, clients = await start(kind, stack)
+        print(json.dumps(ports), flush=True)
+        answers = {b"cpu": process_time, b"memory": resident_bytes, b"clients": clients}
         lines = asyncio.StreamReader()
         loop = asyncio.get_running_loop()
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
         while line := await lines.readline():
-            print(process_time() if line.strip() == b"cpu" else resident_bytes(), flush=True)
+            print(answers[line.strip()](), flush=True)
 
 
 if __name__ == "__main__":

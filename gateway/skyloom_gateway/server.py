@@ -151,6 +151,8 @@ class Server:
             settings.connections_per_address_max,
             connects_per_second=settings.connects_per_second_max,
             connects_burst=settings.connects_burst_max,
+            accepts_per_second=settings.accepts_per_second_max,
+            accepts_burst=settings.accepts_burst_max,
             refused_max=settings.connections_refused_max,
             loopback_is_limited=settings.loopback_is_limited,
         )
@@ -250,6 +252,8 @@ def _listener_settings(settings: Settings, port: int, kind: LinkKind) -> Listene
         output_bytes_max=gateway.unsent_bytes,
         connections_max=gateway.connections,
         connections_per_address_max=gateway.connections_per_address,
+        accepts_per_second_max=gateway.connects_per_second,
+        accepts_burst_max=gateway.connects_burst,
         connects_per_second_max=gateway.connects_per_second_per_address,
         connects_burst_max=gateway.connects_burst_per_address,
         loopback_is_limited=not gateway.loopback_exempt,

@@ -172,6 +172,11 @@ class GatewaySettings(Section):
         int,
         Field(ge=1, le=1_000_000, description="connections in all; the open-file limit of the process lowers it"),
     ] = 10_000
+    connects_per_second: Annotated[
+        float,
+        Field(gt=0, le=1_000_000, description="connections accepted, sustained; more wait, and are not refused"),
+    ] = 1000.0
+    connects_burst: Annotated[int, Field(ge=1, le=1_000_000, description="connections accepted at once")] = 1000
     connections_per_address: Annotated[
         int, Field(ge=1, le=1_000_000, description="connections from one network address")
     ] = 100

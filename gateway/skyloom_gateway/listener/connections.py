@@ -5,10 +5,13 @@ from __future__ import annotations
 import ipaddress
 from enum import Enum
 
+from skyloom_gateway.session.bucket import Bucket
 from skyloom_gateway.session.buckets import Buckets
 
 CONNECTS_PER_SECOND = 20.0
 CONNECTS_BURST = 200
+ACCEPTS_PER_SECOND = 1000.0
+ACCEPTS_BURST = 1000
 ADDRESSES_MAX = 10_000  # addresses whose rate of connections is remembered
 FILES_KEPT_FREE = 256  # for databases, logs, pages and for connections that are told to go away
 
@@ -40,10 +43,14 @@ class Connections:
         per_address_max: connections of one IPv4 address or IPv6 /64 network.
         connects_per_second, connects_burst: connections that one such network may open in the long run and at once,
             refused ones among them.
+        accepts_per_second, accepts_burst: connections taken from the kernel, of all addresses.
         refused_max: connections over a limit that may wait to be told why.
         loopback_is_limited: whether the limits of an address hold for loopback.
         files_max: limit of open files; asked of the system when None.
     """
+
+    accepts: Bucket
+    """Lets a connection be accepted."""
 
     def __init__(
         self,
@@ -52,6 +59,8 @@ class Connections:
         *,
         connects_per_second: float = CONNECTS_PER_SECOND,
         connects_burst: int = CONNECTS_BURST,
+        accepts_per_second: float = ACCEPTS_PER_SECOND,
+        accepts_burst: int = ACCEPTS_BURST,
         refused_max: int = 64,
         loopback_is_limited: bool = False,
         files_max: int | None = None,
@@ -66,6 +75,7 @@ class Connections:
         self.admitted = 0
         self.refused = 0
         self._by_network: dict[str, int] = {}
+        self.accepts = Bucket(accepts_per_second, accepts_burst)
         self._connects = Buckets(connects_per_second, connects_burst, ADDRESSES_MAX)
 
     def admit(self, address: str | None, now: float) -> Ticket:

@@ -46,6 +46,8 @@ class Port(ABC):
             settings.connections_per_address_max,
             connects_per_second=settings.connects_per_second_max,
             connects_burst=settings.connects_burst_max,
+            accepts_per_second=settings.accepts_per_second_max,
+            accepts_burst=settings.accepts_burst_max,
             refused_max=settings.connections_refused_max,
             loopback_is_limited=settings.loopback_is_limited,
         )
@@ -91,13 +93,11 @@ class Port(ABC):
             for sock in server.sockets:
                 # Accepted sockets inherit this. The kernel's own default keeps megabytes for an idle reader.
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, settings.socket_send_bytes)
-            if context is None and not settings.proxy_protocol:
-                await server.start_serving()
-            else:
-                self._door = Door(self, context)
-                self._door.open(server.sockets)
+            self._door = Door(self, context)
+            self._door.open(server.sockets)
         except OSError as exc:  # another program may have bound the port and be faster to listen on it
             server.close()
+            self.stop_accepting()
             raise bind_error(exc, settings.host, settings.port) from exc
         self.is_loopback = all(is_loopback(str(name[0])) for name in names)
         self._server = server
@@ -178,6 +178,11 @@ class Port(ABC):
     def admit(self, address: str | None) -> Ticket:
         """Count a connection in; a trusted proxy is not counted by its own address, but by its clients'."""
         return self.connections.admit(None if self.proxies.trusts(address) else address, self.timers.now())
+
+    def strand(self, stream: Stream) -> None:
+        """A connection ended while it was opened; uvloop tells its stream of the beginning only."""
+        if stream in self._streams:
+            stream.connection_lost(None)
 
     def leave(self, stream: Stream) -> None:
         """A connection is gone."""

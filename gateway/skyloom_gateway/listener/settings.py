@@ -35,6 +35,8 @@ class ListenerSettings:
         control_frames_per_second_max: WebSocket pings and pongs accepted in any one second.
         connections_max: connections in all; also held 256 below the process's limit of open files.
         connections_per_address_max: connections of one IPv4 address or IPv6 /64 network.
+        accepts_per_second_max, accepts_burst_max: connections taken from the kernel in the long run and at once, of all
+            addresses; the rest waits there, so that those who are in have their turns.
         connects_per_second_max, connects_burst_max: connections that one such network may open in the long run and
             at once.
         connections_refused_max: connections over a limit that are kept for a moment, to be told why.
@@ -66,6 +68,8 @@ class ListenerSettings:
     control_frames_per_second_max: int = 100
     connections_max: int = 10_000
     connections_per_address_max: int = 100
+    accepts_per_second_max: float = 1000.0
+    accepts_burst_max: int = 1000
     connects_per_second_max: float = 20.0
     connects_burst_max: int = 200
     connections_refused_max: int = 64
