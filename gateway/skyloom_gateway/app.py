@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 APP_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,31}\Z")
 
-_RESERVED: Final = frozenset({"gateway", "skyloom", "ws"})
+_RESERVED: Final = frozenset({"gateway", "play", "skyloom", "ws"})
 
 
 class AppError(Exception):

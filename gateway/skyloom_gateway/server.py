@@ -31,6 +31,10 @@ if TYPE_CHECKING:
 DATABASE_ENV: Final = "database_url"
 """Where services find the database's URL: ``self.getenv("database_url")``."""
 
+PLAYGROUND_LINK: Final = (
+    '<p class="play">Or send requests by hand and watch the frames, in the <a href="/play/">playground</a>.</p>'
+)
+
 log = structlog.get_logger("skyloom.server")
 
 
@@ -184,6 +188,9 @@ class Server:
                     f'<span class="app-description">{html.escape(app.description)}</span></a></li>'
                 )
         index = static.joinpath("index.html").read_text().replace("<!--apps-->", "".join(items))
+        if self.settings.gateway.playground:
+            pages.add_directory("/play", static.joinpath("play"))
+            index = index.replace("<!--playground-->", PLAYGROUND_LINK)
         pages.add("/", index.encode(), "text/html; charset=utf-8")
         pages.add_dynamic("/healthz", lambda: (200, "text/plain; charset=utf-8", b"ok\n"))
         pages.add_dynamic("/readyz", self._ready_page)

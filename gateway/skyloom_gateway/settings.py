@@ -232,6 +232,11 @@ class GatewaySettings(Section):
         ),
     ] = 5.0
 
+    playground: Annotated[
+        bool,
+        Field(description="serve /play/, a page that sends any request by hand; it can do what any client can"),
+    ] = True
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if (self.tls_certificate is None) != (self.tls_key is None):

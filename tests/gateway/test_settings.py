@@ -79,6 +79,7 @@ def test_every_setting_can_be_given_in_the_environment(monkeypatch: pytest.Monke
         "gateway.tls_certificate": "cert.pem",
         "gateway.tls_key": "key.pem",
         "gateway.loopback_exempt": "false",
+        "gateway.playground": "false",
         "gateway.host": "0.0.0.0",
         "gateway.authenticators": "ticket, jwt, my.auth:own",
         "gateway.allow_guests": "true",

@@ -7,6 +7,11 @@ import { recall, record } from "./memory.js";
 const NAME = "skyloom.name"; // of the browser, and, while signed in, of the tab: pages of one tab share it
 const QUIET_SECONDS = 2; // a connection that is back sooner is not missed
 
+/** Somebody of that name, who proves nothing; null without one. @param {string} name */
+export function guest(name) {
+  return name ? { scheme: "guest", name } : null;
+}
+
 /**
  * The page's elements are found by id: sign-in and its form, me-name, me-avatar, status, banner, retry, sign-out, and the
  * page itself, which is hidden until the first welcome.
@@ -23,15 +28,15 @@ export class Entrance {
    * @param {(session: {user: string, recovered: boolean, first: boolean}) => void} hooks.entered  at each welcome
    * @param {() => void} hooks.left                      signed out
    * @param {(status: string) => void} [hooks.status]    the client's
+   * @param {(name: string) => object | null} [hooks.auth]  the hello's auth; null: a name is missing; throws Error
+   * @param {typeof WebSocket} [hooks.WebSocket]         in place of the browser's
    */
   constructor(page, hooks) {
     this.#page = byId(page);
     this.#hooks = hooks;
     byId("sign-in-form").addEventListener("submit", (event) => {
       event.preventDefault();
-      const name = byId("name").value.trim();
-      if (name) this.#signIn(name);
-      else byId("sign-in-error").textContent = "Type a name first.";
+      this.#signIn(byId("name").value.trim());
     });
     byId("sign-out").addEventListener("click", () => this.#signOut());
     byId("retry").addEventListener("click", () => (this.client?.status === "closed" ? this.#signOut() : this.client?.retry()));
@@ -47,13 +52,21 @@ export class Entrance {
   }
 
   #signIn(name) {
+    let auth;
+    try {
+      auth = (this.#hooks.auth ?? guest)(name);
+    } catch (error) {
+      byId("sign-in-error").textContent = error.message;
+      return;
+    }
+    byId("sign-in-error").textContent = auth ? "" : "Type a name first.";
+    if (!auth) return;
     this.#busy(true);
-    byId("sign-in-error").textContent = "";
-    const client = new Client({ auth: { scheme: "guest", name }, connectTimeout: Infinity, giveUpAfter: Infinity });
+    const client = new Client({ auth, connectTimeout: Infinity, giveUpAfter: Infinity, WebSocket: this.#hooks.WebSocket });
     this.client = client;
     client.addEventListener("status", ({ detail }) => this.#showStatus(detail));
     client.addEventListener("session", ({ detail }) => {
-      if (detail.first) this.#welcome(name, detail.user);
+      if (detail.first) this.#welcome(auth.scheme === "guest" ? name : null, detail.user);
       this.#hooks.entered(detail);
     });
     client.addEventListener("error", ({ detail }) => console.warn("skyloom:", detail.code, detail.message));
@@ -67,8 +80,8 @@ export class Entrance {
   }
 
   #welcome(name, user) {
-    record(NAME, name, "tab");
-    record(NAME, name);
+    record(NAME, name, "tab"); // what proves who one is stays out of the browser's memory
+    if (name) record(NAME, name);
     byId("me-name").textContent = user;
     byId("me-avatar").textContent = initials(user);
     byId("me-avatar").className = `avatar hue-${hueOf(user)}`;
