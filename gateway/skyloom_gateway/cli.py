@@ -21,7 +21,9 @@ from skyloom_gateway.auth.setup import ticket_keys
 from skyloom_gateway.contract import contract_of, document_bytes
 from skyloom_gateway.contract.compare import compare
 from skyloom_gateway.contract.contract import ContractError
+from skyloom_gateway.contract.python import python as as_python
 from skyloom_gateway.contract.reading import read_contract
+from skyloom_gateway.contract.typescript import typescript as as_typescript
 from skyloom_gateway.log import configure
 from skyloom_gateway.settings import Settings, SettingsError
 from skyloom_gateway.settings_text import describe
@@ -70,6 +72,8 @@ Check = Annotated[
     Path | None,
     typer.Option(help="say what breaks clients since this older document; then the status is 1", metavar="OLD"),
 ]
+TypeScript = Annotated[Path | None, typer.Option(help="write a typed client; - is the terminal", metavar="FILE")]
+Python = Annotated[Path | None, typer.Option(help="write a typed client; - is the terminal", metavar="FILE")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="with --check: say what else changed, too")]
 
 
@@ -182,15 +186,36 @@ def check(
 
 
 @main.command()
-def schema(apps: Apps, check: Check = None, verbose: Verbose = False) -> None:
+def schema(
+    apps: Apps,
+    check: Check = None,
+    verbose: Verbose = False,
+    typescript: TypeScript = None,
+    python: Python = None,
+) -> None:
     """Write the apps' contract with their clients: an AsyncAPI 3.0 document of routes, bodies, pushes and errors."""
     try:
         contract = contract_of(_load(apps))
+        if typescript is not None:
+            _write(typescript, as_typescript(contract))
+        if python is not None:
+            _write(python, as_python(contract))
         if check is not None:
             raise typer.Exit(_breaking(check, contract, verbose=verbose))
     except (AppError, ContractError) as error:
         raise _usage(str(error)) from None
-    sys.stdout.write(document_bytes(contract).decode())
+    if typescript is None and python is None:
+        _write(Path("-"), document_bytes(contract).decode())
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        if file == Path("-"):
+            sys.stdout.buffer.write(text.encode())
+        else:
+            file.write_bytes(text.encode())
+    except OSError as error:
+        raise _usage(f"{file}: cannot be written: {error.strerror}") from None
 
 
 def _breaking(old: Path, contract: Contract, *, verbose: bool) -> int:
