@@ -11,6 +11,7 @@ import pytest
 from skyloom_chat import app as chat
 from skyloom_gateway.contract import Contract, contract_of, document_bytes
 from skyloom_gateway.contract.typescript import typescript
+from skyloom_shop import app as shop
 from tests.gateway.cast import echo
 from tests.gateway.contract.game import app as game
 from tests.gateway.contract.test_python import FIELDS, NASTY, contract
@@ -107,7 +108,7 @@ def tsc(folder: Path, *files: str) -> str:
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False).stdout
 
 
-@pytest.mark.parametrize("apps", [[chat], [game], [echo, chat, game]], ids=["chat", "game", "all"])
+@pytest.mark.parametrize("apps", [[game], [shop, echo, chat, game]], ids=["game", "all"])
 def test_the_parser_takes_the_document(folder: Path, apps: list[object]) -> None:
     made: Contract = contract_of(apps)  # type: ignore[arg-type]  # a list of apps
     (folder / "asyncapi.json").write_bytes(document_bytes(made))
@@ -143,7 +144,7 @@ def test_the_client_compiles_against_skyloom_js_and_mistakes_in_its_use_do_not(f
 
 
 def test_what_is_written_compiles_whatever_is_in_the_contract(folder: Path) -> None:
-    (folder / "all.ts").write_text(typescript(contract_of([echo, chat, game])))
+    (folder / "all.ts").write_text(typescript(contract_of([echo, chat, game, shop])))
     files = ["all.ts"]
     for place, words in enumerate(NASTY):
         fields = {name: {"type": "integer", "description": words} for name in FIELDS}

@@ -17,6 +17,7 @@ from skyloom_gateway.contract import contract_of, document, document_bytes
 from skyloom_gateway.contract.compare import compare
 from skyloom_gateway.contract.contract import ContractError
 from skyloom_gateway.contract.reading import read_contract
+from skyloom_shop import app as shop
 from tests.gateway.cast import echo, other
 from tests.gateway.contract.game import app as game
 
@@ -35,7 +36,7 @@ def in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize("apps", [[game], [chat], [echo, other], []])
+@pytest.mark.parametrize("apps", [[game], [chat, shop], [echo, other], []])
 def test_a_contract_is_read_back_as_it_was(apps: Any) -> None:
     contract = contract_of(apps)
     back = read_contract(document_bytes(contract))

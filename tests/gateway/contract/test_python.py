@@ -25,6 +25,7 @@ from skyloom_gateway.contract import Contract, ErrorCode, Operation, contract_of
 from skyloom_gateway.contract.python import python
 from skyloom_gateway.contract.schema import REFERENCE, Schema
 from skyloom_gateway.settings import GatewaySettings
+from skyloom_shop import app as shop
 from tests.examples import examples
 from tests.gateway.cast import echo
 from tests.gateway.contract.game import app as game
@@ -260,7 +261,7 @@ def test_what_is_written_type_checks_and_mistakes_in_its_use_do_not(tmp_path: Pa
     assert (done.exit_code, done.stdout) == (0, "")
     (tmp_path / "use_game.py").write_text(USE)
     wide = tmp_path / "wide_client.py"
-    wide.write_text(python(contract_of([chat, echo])))
+    wide.write_text(python(contract_of([chat, echo, shop])))
     command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--config-file", ""]
     checked = subprocess.run(
         [*command, "game_client.py", "use_game.py", "wide_client.py"],
