@@ -100,8 +100,6 @@ def _shown(value: object) -> str:
     match value:
         case None:
             return "off"
-        case SecretStr():
-            return "***"
         case bool():
             return "true" if value else "false"
         case ():

@@ -48,18 +48,16 @@ class Proxies:
             ip = ip.ipv4_mapped
         return any(ip in network for network in self._networks)
 
-    def client(self, peer: str, values: Sequence[str]) -> str:
+    def client(self, peer: str | None, values: Sequence[str]) -> str | None:
         """The client's IP address.
 
         Args:
-            peer: the address that the connection comes from.
+            peer: the address that the connection comes from, None for a Unix socket.
             values: the header's values, in the order of the lines.
 
         Returns:
             `peer` when it is no trusted proxy; else the last address that a trusted proxy vouches for.
         """
-        if not self.trusts(peer):
-            return peer
         hops = [hop for value in values for hop in (_forwarded(value) if self.header == FORWARDED else _list(value))]
         for hop in hops[: -HOPS_MAX - 1 : -1]:
             if hop is None or not self.trusts(peer):

@@ -95,7 +95,7 @@ def _may_be_rebound(host: str) -> bool:
 def _is_loopback(origin: str) -> bool:
     scheme, _, authority = origin.partition("://")
     name = _name(authority)
-    if scheme.lower() not in ("http", "https") or "/" in authority or "@" in authority:
+    if scheme.lower() not in ("http", "https") or "/" in authority:
         return False
     try:
         return ipaddress.ip_address(name).is_loopback

@@ -137,7 +137,7 @@ class Stream(asyncio.Protocol, ABC):
         self._ticket = self._port.enter(self, self.address, self.admitted)
         self.opened()
 
-    def known_as(self, address: str) -> None:
+    def known_as(self, address: str | None) -> None:
         """A trusted proxy has said who the client is: count it by that address, and call it so."""
         self._ticket.release()
         self.address, self.peer = peer_name((address, 0))

@@ -240,13 +240,12 @@ class WebSocketConnection(Stream):
 
     def _answer(self, protocol: ServerProtocol, request: Request) -> None:
         listener = self._listener
-        if listener.proxies.trusts(self.address):
-            values = request.headers.get_all(listener.proxies.header)
-            client = listener.proxies.client(self.address or "", values)
-            if client != self.address:
-                self.known_as(client)
-                if self._closing:  # one too many, of those that wait to be told so
-                    return
+        proxies = listener.proxies
+        client = proxies.client(self.address, request.headers.get_all(proxies.header))
+        if client != self.address:
+            self.known_as(client)
+            if self._closing:  # one too many, of those that wait to be told so
+                return
         response = answer(
             protocol,
             request,

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import json
+import string
 from typing import Any
 
 import pytest
@@ -153,6 +154,15 @@ async def test_no_bit_of_a_ticket_can_be_changed(position: int, bit: int) -> Non
     position %= len(ticket)
     changed = ticket[:position] + chr(ord(ticket[position]) ^ (1 << bit)) + ticket[position + 1 :]
     assert (await Door().denial(changed)).message == NOT_VALID
+
+
+@pytest.mark.parametrize("last", string.ascii_letters + string.digits + "-_=+/ ")
+async def test_one_ticket_has_one_form(last: str) -> None:
+    """The last character of a signature has two bits to spare."""
+    ticket = made(id="0123456789abcdef")
+    if last != ticket[-1]:
+        assert (await Door().denial(ticket[:-1] + last)).message == NOT_VALID
+    assert (await Door().denial(ticket + last)).message == NOT_VALID
 
 
 @given(st.text(max_size=200))

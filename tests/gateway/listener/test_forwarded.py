@@ -66,6 +66,8 @@ def test_proxies_are_named(address: str | None, trusted: bool) -> None:
         (["203.0.113.7.evil"], PROXY),
         (["0x7f.1"], PROXY),
         (["10.0.0.2," * 500], PROXY),
+        ([CLIENT + ", 10.0.0.2" * 15], CLIENT),
+        ([CLIENT + ", 10.0.0.2" * 16], "10.0.0.2"),
     ],
 )
 def test_x_forwarded_for(values: list[str], client: str) -> None:

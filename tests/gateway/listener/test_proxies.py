@@ -54,6 +54,18 @@ def test_limits_are_the_clients_and_not_the_proxys() -> None:
     assert connections._by_network == {}
 
 
+def test_a_client_too_many_is_cut_off_though_its_proxy_is_not() -> None:
+    connections = Connections(100, 1, refused_max=0, files_max=10_000)
+    rig = Rig(settings=HTTP, connections=connections)
+    first = come(rig, PROXY, X_Forwarded_For=CLIENT)
+    second = come(rig, PROXY, X_Forwarded_For=CLIENT)
+    assert second.aborted
+    assert second.written == b""
+    for transport in (first, second):
+        transport.lose()
+    assert connections.admitted == connections.refused == 0
+
+
 def test_a_page_through_a_proxy_counts_for_its_client() -> None:
     rig = Rig(settings=HTTP)
     transport = rig.connect(PROXY)
