@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator
 from typing import assert_type
 
 from skyloom import Address, Answer, Failed, Node, Response, Service, Timer, rpc
+from skyloom_gateway import Agent, notify, request
+from skyloom_gateway.agent import Route
 
 
 class RoomNotFound(Failed, code="typing.room_not_found", kind="not_found"):
@@ -48,6 +50,31 @@ class Caller(Service):
         self.send(users, "lua", "log", 1)
 
     async def tick(self, number: int) -> None: ...
+
+
+class Guarded(Agent):
+    def is_admin(self) -> bool:
+        return "admin" in self.claims.get("roles", [])
+
+    async def may_play(self) -> bool:
+        return self.user != "eve"
+
+    @request("guarded.kick", allow=is_admin)
+    async def kick(self) -> None: ...
+
+    @request("guarded.play", allow=may_play, concurrent=True)
+    async def play(self) -> str:
+        return self.user
+
+    @request("guarded.text", allow=is_admin.__name__)  # type: ignore[arg-type]  # a method, not its name
+    async def text(self) -> None: ...
+
+    @notify("guarded.note", allow=lambda agent: agent.user == "ada")
+    async def note(self) -> None: ...
+
+    async def on_authorize(self, route: Route) -> bool:
+        assert_type(route.name, str)
+        return await super().on_authorize(route)
 
 
 async def main() -> None:
