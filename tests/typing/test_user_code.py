@@ -26,4 +26,4 @@ def test_user_code_type_checks_and_its_mistakes_do_not(tmp_path: Path) -> None:
     text, wrong = re.subn(r"# type: ignore.*", "", USER_CODE.read_text(encoding="utf-8"))
     bare.write_text(text, encoding="utf-8")
     errors = [line for line in _mypy(bare).stdout.splitlines() if ": error:" in line]
-    assert len(errors) == wrong == 11
+    assert len(errors) == wrong == 12
