@@ -25,6 +25,7 @@ def make_app(*, database: "type[Service]" = ShopDatabase, payment: "type[Service
         agent=ShopAgent,
         services=[database, Inventory, payment, OrderService, Relay],
         pushes=[OrderUpdated, StockChanged],
+        pages="skyloom_shop/page",
         title="Shop",
         description="Orders that are never doubled: stock, wallet and orders on SQL.",
     )
