@@ -121,7 +121,7 @@ class GatewaySettings(Section):
     ] = 100
     requests_in_flight: Annotated[
         int, Field(ge=1, le=65_536, description="requests of one session that wait for their answers")
-    ] = 64
+    ] = 128
     unsent_messages: Annotated[
         int,
         Field(

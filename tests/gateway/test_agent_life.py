@@ -176,6 +176,19 @@ async def test_an_agent_whose_end_takes_too_long(world: World) -> None:
     assert agents(world) == 0
 
 
+async def test_a_burst_within_the_rate_is_answered_though_its_agent_starts_slowly(gate_node: Node) -> None:
+    class Slow(EchoAgent):
+        async def on_start(self) -> None:
+            await self.sleep(1)
+
+    world = await open_gate(gate_node, apps=[App("echo", agent=Slow)])
+    ada = await world.guest()
+    for _ in range(GatewaySettings().messages_burst):
+        ada.request("echo.nothing")
+    told = await ada.frames(2)
+    assert [type(frame) for frame in told] == [Response] * GatewaySettings().messages_burst
+
+
 async def test_the_mailbox_of_an_agent_is_bounded(gate_node: Node) -> None:
     settings = GatewaySettings(messages_burst=1000, requests_in_flight=1000)
     world = await open_gate(gate_node, apps=[App("stubborn", agent=Stubborn)], settings=settings)

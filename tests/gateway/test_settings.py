@@ -38,7 +38,7 @@ def test_defaults_are_those_of_the_design() -> None:
     assert (gateway.frame_bytes, gateway.hello_bytes, gateway.hello_timeout_seconds) == (65_536, 4_096, 5)
     assert (gateway.messages_per_second, gateway.messages_burst) == (50, 100)
     assert (gateway.unsent_messages, gateway.unsent_bytes) == (256, 262_144)
-    assert (gateway.connections, gateway.requests_in_flight) == (10_000, 64)
+    assert (gateway.connections, gateway.requests_in_flight) == (10_000, 128)
     assert settings.origin("gateway.port") == "default"
 
 

@@ -73,7 +73,7 @@ def test_a_failure_that_cannot_be_encoded_leaves_the_request_waiting(codec: Code
 
 
 def test_requests_in_flight_are_bounded(codec: Codec) -> None:
-    session = greeted(codec)
+    session = greeted(codec, replace(LIMITS, requests_in_flight_max=64))
     for number in range(64):
         assert isinstance(session.receive(frame(codec, "request", number), START), RequestEvent)
     event = session.receive(frame(codec, "request", 64), START)
