@@ -144,6 +144,11 @@ class Client:
         return self._conversation.limits
 
     @property
+    def contract(self) -> str | None:
+        """The hash of what the gateway serves, to compare with the `CONTRACT` of a written client; None: not told."""
+        return self._welcome.contract
+
+    @property
     def closed(self) -> bool:
         """Whether the client has ended, by `close` or by loss; it does not come back."""
         return self._ended.is_set()

@@ -71,13 +71,12 @@ class PythonTypes:
             kind = self.of(child)
             options = [] if name == field else [f"alias={field!r}"]
             default = ""
-            if field not in schema.get("required", ()):
-                if isinstance(child, dict) and isinstance(child.get("const"), str | int):
-                    default = f" = {child['const']!r}"
-                else:
-                    options.append("exclude_if=_is_absent")
-                    kind = kind if re.search(r"(^|\| )None\Z", kind) else f"{kind} | None"
-                    default = " = None"
+            if isinstance(child, dict) and isinstance(child.get("const"), str | int) and "default" in child:
+                default = f" = {child['const']!r}"
+            elif field not in schema.get("required", ()):
+                options.append("exclude_if=_is_absent")
+                kind = kind if re.search(r"(^|\| )None\Z", kind) else f"{kind} | None"
+                default = " = None"
             if options:
                 kind = f"Annotated[{kind}, Field({', '.join(options)})]"
             yield f"    {name}: {kind}{default}"

@@ -11,7 +11,7 @@ from pydantic.json_schema import GenerateJsonSchema
 from skyloom_gateway.app import AppError
 from skyloom_gateway.contract.contract import Contract, ErrorCode, Operation
 from skyloom_gateway.contract.gateway_errors import GATEWAY_ERRORS
-from skyloom_gateway.contract.schema import ANY_OBJECT, REFERENCE, Schema, draft07
+from skyloom_gateway.contract.schema import ANY_OBJECT, REFERENCE, Schema, draft07, map_children
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -113,8 +113,22 @@ def _schemas(app: App) -> tuple[dict[tuple[str, str], Schema], dict[str, Schema]
     except PydanticUserError as error:
         why = error.message.splitlines()[0]
         raise AppError(f"app {app.name!r}: a type of its routes has no JSON schema: {why}") from error
+    for schema in (*found.values(), *rest.get("$defs", {}).values()):
+        _require_tags(schema, rest.get("$defs", {}), prefix)
     definitions = {prefix + name: draft07(schema) for name, schema in rest.get("$defs", {}).items()}
     return {key: draft07(schema) for (key, _), schema in found.items()}, definitions
+
+
+def _require_tags(schema: Any, definitions: dict[str, Schema], prefix: str) -> Any:
+    """Where a field tells the parts of a union apart, it has to be there, though each part has a default for it."""
+    if isinstance(schema, dict):
+        tag = schema.get("discriminator", {}).get("propertyName")
+        for pointer in schema.get("discriminator", {}).get("mapping", {}).values():
+            part = definitions.get(pointer.removeprefix(REFERENCE + prefix), {})
+            if tag in part.get("properties", {}) and tag not in part.get("required", ()):
+                part["required"] = [*part.get("required", ()), tag]
+        map_children(schema, lambda child: _require_tags(child, definitions, prefix))
+    return schema
 
 
 def error_codes(errors: Sequence[type[Failed]]) -> dict[str, ErrorCode]:

@@ -124,6 +124,11 @@ def test_what_a_server_always_sends_is_required() -> None:
     assert "required" not in schema("Point")
 
 
+def test_the_field_that_tells_a_union_apart_is_required() -> None:
+    assert schema("Walk")["required"] == ["to", "kind"]
+    assert schema("Hit")["required"] == ["target", "kind"]
+
+
 def test_no_body_and_no_answer_are_objects() -> None:
     assert payload("game.rules-request") == payload("game.fail-answer") == {"type": "object"}
     assert payload("game.rules-answer") == {

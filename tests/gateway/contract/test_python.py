@@ -108,7 +108,7 @@ async def test_it_talks_to_a_server(client_module: Any, encoding: Any) -> None:
             await client_of_game.ping(made.Rules(open=True))
             push = (await anext(pushes)).body
             assert (type(push), push.turn, push.winner) == (made.Turned, 2, "blue")
-            assert server.contract.hash == made.CONTRACT
+            assert client.contract == server.contract.hash == made.CONTRACT
 
 
 def test_it_says_what_the_routes_say(client_module: Any) -> None:

@@ -22,6 +22,7 @@ MADE = typescript(contract_of([game]))
     [
         'export type Colour = "red" | "blue";',
         "  class?: string;",
+        '  kind: "walk";',
         "  note?: string | null;",
         "  orders: (Walk | Hit)[];",
         "  to: [number, number];",
