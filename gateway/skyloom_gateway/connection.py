@@ -12,11 +12,13 @@ import structlog
 
 from skyloom_gateway.auth import Denied, Forbidden, Identity, authenticate
 from skyloom_gateway.client_error import KEY_REUSED
+from skyloom_gateway.logins import Refused
+from skyloom_gateway.quotas import TOO_MANY_SESSIONS
 from skyloom_gateway.seat import Seat
 from skyloom_gateway.session.event import Close, HelloEvent
 from skyloom_gateway.session.greeting import Greeting, Phase
 from skyloom_gateway.session.session import Admission
-from skyloom_gateway.wire import CloseCode, ErrorKind, Request, Resume, WireError, close_error
+from skyloom_gateway.wire import CloseCode, ErrorKind, Hello, Request, Resume, WireError, close_error
 
 if TYPE_CHECKING:
     import asyncio
@@ -64,12 +66,15 @@ class Connection:
             self._close(event)
 
     async def _authenticate(self, event: HelloEvent) -> None:
-        greeting = self._greeting
+        greeting, quotas = self._greeting, self._gate.quotas
         try:
-            identity = await authenticate(self._gate.authenticators, event.hello.auth, self.link.peer)
-            if greeting.phase is not Phase.GREETING:
+            async with quotas.logins.turn(quotas.address(self.link.peer), self._now()):
+                identity = await authenticate(self._gate.authenticators, event.hello.auth, self.link.peer)
+            if greeting.phase is not Phase.GREETING or not self._let_in(identity, event.hello):
                 return
-            self._let_in(identity, event.hello.resume)
+        except Refused as refused:
+            self.log.info("login refused", reason=refused.error.message)
+            self._close(greeting.close(CloseCode.RATE, "too many logins", refused.error))
         except Denied as denied:
             if greeting.phase is Phase.GREETING:
                 self.log.info("client denied", reason=denied.message, **denied.log_fields)
@@ -86,15 +91,22 @@ class Connection:
             for early in greeting.release():
                 self.received(early)
 
-    def _let_in(self, identity: Identity, resume: Resume | None) -> None:
+    def _let_in(self, identity: Identity, hello: Hello) -> bool:
+        """Give the client a seat; False when it may not have one, and was told so."""
+        resume, quotas = hello.resume, self._gate.quotas
         seat = None if resume is None else self._asked_back(identity, resume)
         if seat is None or resume is None:
-            Seat(self._gate, self, identity).open(self)
+            seat = Seat(self._gate, self, identity, is_proven=quotas.is_proven(hello.auth.get("scheme")))
+            if not quotas.enter(seat):
+                self._close(self._greeting.close(CloseCode.RATE, "too many sessions", TOO_MANY_SESSIONS))
+                return False
+            seat.open(self)
         else:
             seat.take_over(self, resume.seq, identity.claims)
         self._stop_waiting()
         if self._gate.draining and self.seat is not None:
             self.seat.drain()
+        return True
 
     def _asked_back(self, identity: Identity, resume: Resume) -> Seat | None:
         """The seat that a client may have back, whole; None for a new one.

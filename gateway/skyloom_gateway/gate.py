@@ -10,6 +10,7 @@ import structlog
 from skyloom import CallError, Service, rpc
 from skyloom.node.pending import Pending
 from skyloom_gateway.connection import Connection
+from skyloom_gateway.quotas import Quotas
 from skyloom_gateway.session.limits import SessionLimits
 from skyloom_gateway.wire import CODECS, CloseCode
 
@@ -70,6 +71,7 @@ class Gate(Service):
             answers_max=settings.answers,
             answers_bytes_max=settings.answers_bytes,
         )
+        self.quotas = Quotas(settings, authenticators)
         self.connections: set[Connection] = set()
         self.sessions: dict[str, Seat] = {}
         # Those whose clients are away, the longest first, and what they keep for them.

@@ -66,6 +66,7 @@ class Seat:
         "_gate",
         "_starting",
         "claims",
+        "is_proven",
         "kind",
         "link",
         "log",
@@ -74,7 +75,7 @@ class Seat:
         "weight",
     )
 
-    def __init__(self, gate: Gate, connection: Connection, identity: Identity) -> None:
+    def __init__(self, gate: Gate, connection: Connection, identity: Identity, *, is_proven: bool) -> None:
         self._gate = gate
         self._connection: Connection | None = None
         self._agents: dict[str, Address] = {}
@@ -84,6 +85,7 @@ class Seat:
         self.kind = connection.link.kind
         self.user = user = identity.user
         self.claims = identity.claims
+        self.is_proven = is_proven
         self.weight = 0
         self.log = connection.log
         self.session = Session(
@@ -132,6 +134,7 @@ class Seat:
     def _carry(self, connection: Connection) -> None:
         self._connection, self.link = connection, connection.link
         connection.seat = self
+        self.session.share(self._gate.quotas.shared(self, connection.link.peer))
         self.log = connection.log.bind(session=self.session.id, user=self.user)
 
     def _welcome(self, *, recovered: bool) -> bytes:
@@ -209,6 +212,7 @@ class Seat:
         self._stop_waiting()
         self._connection = self.link = None
         del gate.sessions[session.id]
+        gate.quotas.leave(self)
         self.log.info("session closed", code=int(code), reason=reason)
         gate.tell_watchdogs("close", session.id, int(code), reason)
         for agent in self._agents.values():

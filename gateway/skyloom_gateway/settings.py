@@ -187,6 +187,30 @@ class GatewaySettings(Section):
     connects_burst_per_address: Annotated[
         int, Field(ge=1, le=1_000_000, description="connections that one network address may open at once")
     ] = 200
+    sessions_per_user: Annotated[
+        int, Field(ge=1, le=1_000_000, description="sessions of one user, those that wait for their client among them")
+    ] = 20
+    messages_per_second_per_user: Annotated[
+        float, Field(gt=0, le=1_000_000, description="messages that all sessions of a user may send, sustained")
+    ] = 200.0
+    messages_burst_per_user: Annotated[
+        int, Field(ge=8, le=1_000_000, description="messages that all sessions of a user may send at once")
+    ] = 400
+    messages_per_second_per_address: Annotated[
+        float, Field(gt=0, le=1_000_000, description="messages that one network address may send, sustained")
+    ] = 1000.0
+    messages_burst_per_address: Annotated[
+        int, Field(ge=8, le=1_000_000, description="messages that one network address may send at once")
+    ] = 2000
+    logins: Annotated[
+        int, Field(ge=1, le=1_000_000, description="clients that are authenticated at once; more wait for their turn")
+    ] = 64
+    logins_per_address: Annotated[
+        int, Field(ge=1, le=1_000_000, description="clients of one network address authenticated or waiting for it")
+    ] = 16
+    denials_per_minute_per_address: Annotated[
+        int, Field(ge=1, le=1_000_000, description="denied logins of one network address before it has to wait")
+    ] = 60
     loopback_exempt: Annotated[
         bool, Field(description="leave clients on this machine out of the limits of an address")
     ] = True

@@ -48,6 +48,9 @@ GATEWAY_ERRORS: Final[Mapping[str, ErrorCode]] = _table(
     ("gateway.unavailable", "unavailable", True, "Not just now; the app does not answer."),
     ("gateway.unknown_route", "unimplemented", False, "There is no such route for this kind of frame."),
     # The last words of a connection.
+    ("gateway.too_many_denials", "resource_exhausted", True, "Denied too often from this address; close code 4429."),
+    ("gateway.too_many_logins", "resource_exhausted", True, "Too many at once from this address; close code 4429."),
+    ("gateway.too_many_sessions", "resource_exhausted", True, "The user has as many as it may; close code 4429."),
     ("gateway.closed", "internal", False, "Closed for a reason of the app's own; details.close_code has its code."),
     (
         "gateway.forbidden",

@@ -44,10 +44,11 @@ CLOSED      any frame                    Nothing
 ==========  ===========================  ===========================================================
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from math import ceil
 
+from skyloom_gateway.session.allowance import Allowance
 from skyloom_gateway.session.answers import Answers
 from skyloom_gateway.session.bucket import Bucket
 from skyloom_gateway.session.error import NotInFlight, WrongState
@@ -119,6 +120,7 @@ class Session:
         "_limits",
         "_messages",
         "_notice_at",
+        "_own_messages",
         "_refusals",
         "_replay",
         "_requests_max",
@@ -140,7 +142,8 @@ class Session:
         self._requests_max = limits.requests_in_flight_max
         self._state = State.GREETED
         self._deadline = now
-        self._messages = Bucket(limits.messages_per_second, limits.messages_burst)
+        self._own_messages = Bucket(limits.messages_per_second, limits.messages_burst)
+        self._messages: Bucket | Allowance = self._own_messages
         self._controls = Bucket(limits.controls_per_second, limits.controls_burst)
         self._refusals = 0
         self._notice_at = now
@@ -173,6 +176,10 @@ class Session:
     def kept_bytes(self) -> int:
         """Bytes of pushes and answers kept for the client's return."""
         return self._replay.size + self._answers.size
+
+    def share(self, buckets: Sequence[Bucket]) -> None:
+        """Take the client's messages from these buckets too, which it shares, and no longer from those of before."""
+        self._messages = Allowance(self._own_messages, buckets) if buckets else self._own_messages
 
     def awaits(self, id: int) -> bool:
         """Whether the request of this id waits for an answer, so that `respond` or `fail` would take it."""
