@@ -295,16 +295,19 @@ class Session:
         except Malformed as malformed:
             return self.close(malformed.close_code, malformed.reason)
         if type(frame) is Request:
+            id = frame.id
+            # A higher id is surely new: most clients count. One that came before costs as little as an ack; were it
+            # refused for its rate, as new ones are, its client would think that it did not run.
+            if id <= self._highest_id and (event := self._repeated(id)) is not None:
+                wait = self._controls.take(now)
+                return self._refuse(None, wait, now) if wait else event
             wait = self._messages.take(now)
             if wait:
-                return self._refuse(frame.id, wait, now)
+                return self._refuse(id, wait, now)
             if self._refusals:
                 self._refusals -= 1
-            id = frame.id
-            if id > self._highest_id:  # surely new: most clients count
+            if id > self._highest_id:
                 self._highest_id = id
-            elif (event := self._repeated(id)) is not None:
-                return event
             in_flight = self._in_flight
             if len(in_flight) >= self._requests_max:
                 return self._error(id, too_many_requests(self._requests_max))

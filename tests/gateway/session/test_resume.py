@@ -350,6 +350,21 @@ def test_a_repeat_takes_no_place_of_those_in_flight(codec: Codec) -> None:
     assert isinstance(ask(session, 4), RequestEvent)  # a refusal is no answer
 
 
+def test_a_repeated_request_is_not_refused_for_its_rate(codec: Codec) -> None:
+    session = greeted(codec, replace(LIMITS, messages_burst=2, controls_burst=3))
+    answered(session, 1)
+    assert isinstance(ask(session, 2), RequestEvent)
+    assert code(ask(session, 3)) == "gateway.rate_limited"
+    assert ask(session, 1) == Response(1, None)
+    assert ask(session, 2) == Nothing()
+    assert code(ask(session, 3)) == "gateway.rate_limited"
+    # But it is not for nothing: it counts as an ack or a ping does.
+    assert ask(session, 1) == Response(1, None)
+    flooded = ask(session, 1)
+    assert isinstance(flooded, ErrorFrame)
+    assert (flooded.id, flooded.error.code) == (0, "gateway.rate_limited")
+
+
 def test_a_rate_is_the_sessions_and_not_the_connections(codec: Codec) -> None:
     session = greeted(codec, replace(LIMITS, messages_burst=2))
     assert all(isinstance(ask(session, id), RequestEvent) for id in (1, 2))

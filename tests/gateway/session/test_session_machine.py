@@ -124,16 +124,18 @@ class SessionMachine(RuleBasedStateMachine):
         if kind in ("hello", "garbage"):
             assert isinstance(event, Close)
             return
-        bucket = self.messages if kind in ("request", "notify") else self.controls
+        repeated = kind == "request" and (id in self.waiting or id in dict(self.answered))
+        bucket = self.messages if kind in ("request", "notify") and not repeated else self.controls
         if not bucket.take(self.now_ms):
             self.refused += 1
             self.streak += 1
             assert isinstance(event, Close) == (self.streak >= LIMITS.refusals_max)
             assert isinstance(event, Close | Reply | Nothing)
-            if kind == "request" and not isinstance(event, Close):
+            if kind == "request" and not repeated and not isinstance(event, Close):
                 self.check_error(event, id, "gateway.rate_limited")
             return
-        self.streak = max(0, self.streak - 1)
+        if not repeated:
+            self.streak = max(0, self.streak - 1)
         if kind == "ack":
             self.gone = max(self.gone, min(seq, self.pushed))
         if kind != "request":
