@@ -218,14 +218,15 @@ class Agent(Service):
     async def _on_client(self, session: int, source: Address, name: str, body: bytes | Handed) -> bytes | None:
         """A frame of the client's, forwarded by the gate: answer with the encoded body of the response."""
         route = self.routes[name]
+        handle = self._guard if route.guarded else self._handle
         if route.concurrent or not route.is_request:
-            answer = await self._handle(route, body)
+            answer = await handle(route, body)
         else:
             if self._busy:
                 await self._turn()
             self._busy = True
             try:
-                answer = await self._handle(route, body)
+                answer = await handle(route, body)
             finally:
                 if self._turns:
                     self._next_turn()
@@ -235,19 +236,23 @@ class Agent(Service):
             return b""
         return self._codec.encode_body({} if answer is None else answer)
 
-    async def _handle(self, route: Route, body: bytes | Handed) -> Any:
-        """May the client, is the body right, and what does the handler say?"""
-        if route.guarded and not await self.on_authorize(route):
+    async def _guard(self, route: Route, body: bytes | Handed) -> Any:
+        """Let the handler run if the client may call it."""
+        if not await self.on_authorize(route):
             raise NotPermitted(f"you may not call {route.name}")
+        return await self._handle(route, body)
+
+    def _handle(self, route: Route, body: bytes | Handed) -> Coroutine[Any, Any, Any]:
+        """Check the body and begin the handler; no coroutine of its own, since every request comes through here."""
         if route.validate is None:
-            return await route.handler(self)
+            return route.handler(self)
         try:
             value = route.validate(body.value if type(body) is Handed else self._codec.decode_body(body))
         except Malformed as malformed:
             raise InvalidBody(malformed.reason) from None
         except ValidationError as invalid:
             raise _invalid_body(invalid) from None
-        return await route.handler(self, value)
+        return route.handler(self, value)
 
     async def _turn(self) -> None:
         """Wait until the requests that came before have ended. Raises TooLate."""
