@@ -13,6 +13,7 @@ from skyloom_gateway.contract import contract_of, document_bytes
 from skyloom_gateway.settings import GatewaySettings
 from skyloom_gateway.wire.frame import Drain, ErrorFrame, Response, Welcome
 from tests.gateway.cast import Dog, EchoAgent, echo, other
+from tests.gateway.listener.fakes import upgrade
 from tests.gateway.sockets import KINDS, Wire
 
 
@@ -177,3 +178,21 @@ async def test_the_document_is_served(server: Server) -> None:
     status, body = await get(server.port, "/asyncapi.json")
     assert status == "HTTP/1.1 200 OK"
     assert body == document_bytes(contract_of([echo, other]))
+
+
+async def test_proxies_are_believed_on_the_ports_that_are_named() -> None:
+    line = b"PROXY TCP4 203.0.113.7 192.0.2.1 5 6\r\n"
+    given = {"trusted_proxies": "127.0.0.1", "proxy_protocol": "tcp", "forwarded_header": "forwarded"}
+    async with Server([echo], settings(**given)) as server:
+        Dog.events.clear()
+        async with Wire("tcp", *await asyncio.open_connection("127.0.0.1", server.tcp_port)) as wire:
+            wire.writer.write(line)
+            wire.hello()
+            assert isinstance(await wire.read(), Welcome)
+        async with Wire("websocket-json", *await asyncio.open_connection("127.0.0.1", server.port)) as wire:
+            wire.writer.write(upgrade(Forwarded="for=198.51.100.1", X_Forwarded_For="198.51.100.2"))
+            assert (await wire.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101")
+            wire.hello()
+            assert isinstance(await wire.read(), Welcome)
+        peers = [peer for what, *_, peer in Dog.events if what == "open"]
+        assert peers == ["203.0.113.7:5", "198.51.100.1:0"]

@@ -244,8 +244,6 @@ class WebSocketConnection(Stream):
         client = proxies.client(self.address, request.headers.get_all(proxies.header))
         if client != self.address:
             self.known_as(client)
-            if self._closing:  # one too many, of those that wait to be told so
-                return
         response = answer(
             protocol,
             request,

@@ -148,6 +148,14 @@ async def test_what_is_no_ticket_is_told_no_more(name: str) -> None:
         assert ticket not in denied.detail
 
 
+@pytest.mark.parametrize("secret", [b"", b"\0" * 32, b"nobody", b"None"])
+async def test_an_unknown_key_is_no_key_that_one_could_guess(secret: bytes) -> None:
+    head, _, _ = signed(CONTENT, TicketKey("nobody", b"x" * 32)).rpartition(".")
+    mac = hmac.new(secret, head.encode(), hashlib.sha256).digest()
+    forged = head + "." + base64.urlsafe_b64encode(mac).decode().rstrip("=")
+    assert (await Door().denial(forged)).message == NOT_VALID
+
+
 @given(st.integers(0, 10_000), st.integers(0, 7))
 async def test_no_bit_of_a_ticket_can_be_changed(position: int, bit: int) -> None:
     ticket = made(id="0123456789abcdef")

@@ -151,6 +151,15 @@ def test_a_name_that_dns_points_here_opens_nothing(rig: Rig, path: str) -> None:
     assert rig.recorders == []
 
 
+def test_pages_are_for_everybody() -> None:
+    pages = Pages()
+    pages.add("/", b"<h1>hello</h1>")
+    rig = Rig(settings=ListenerSettings(host="0.0.0.0"), pages=pages)
+    transport = rig.connect()
+    rig.feed(transport, b"GET / HTTP/1.1\r\nHost: game.example\r\nOrigin: https://elsewhere.example\r\n\r\n")
+    assert status(transport) == 200
+
+
 def test_two_hosts(rig: Rig) -> None:
     transport = rig.connect()
     rig.feed(transport, upgrade().replace(b"Upgrade: w", b"Host: localhost\r\nUpgrade: w"))
