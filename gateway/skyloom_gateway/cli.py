@@ -178,7 +178,7 @@ def check(
     loaded = _load(apps)
     try:
         _server(loaded, settings)
-    except AuthError as error:
+    except (AppError, AuthError) as error:
         raise _usage(str(error)) from None
     for app in loaded:
         typer.echo(f"app {app.name}: {len(app.routes)} routes, {len(app.pushes)} pushes, {len(app.services)} services")
@@ -352,7 +352,7 @@ async def _serve(apps: list[App], settings: Settings, recordings: dict[str, str]
     """Serve until a signal comes, or the server cannot go on: then say why, in one line."""
     try:
         server = _server(apps, settings)
-    except AuthError as error:
+    except (AppError, AuthError) as error:
         return str(error)
     for name, path in recordings.items():
         server.node.record(name, path)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import types
 from typing import Any
 
 import pytest
@@ -211,16 +212,29 @@ def test_two_errors_of_one_code() -> None:
         contract_of([App("game", agent=TwoAgent)])
 
 
+class Opaque:
+    pass
+
+
+class Odd(BaseModel):
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+    thing: Opaque
+
+
 def test_a_type_without_a_schema() -> None:
-    class Opaque:
-        pass
-
-    class Odd(BaseModel):
-        model_config = ConfigDict(arbitrary_types_allowed=True)
-        thing: Opaque
-
     with pytest.raises(AppError, match=r"^app 'game': a type of its routes has no JSON schema: .*Opaque"):
         contract_of([variant(Odd)])
+
+
+@pytest.mark.parametrize("command", ["gateway", "check", "schema"])
+def test_every_command_says_what_has_no_schema(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module: Any = types.ModuleType("odd_game")
+    module.app = variant(Odd)
+    monkeypatch.setitem(sys.modules, "odd_game", module)
+    done = CliRunner().invoke(main, [command, "odd_game:app"])
+    assert done.exit_code in (1, 2)
+    assert done.stderr.startswith("skyloom: app 'game': a type of its routes has no JSON schema: ")
+    assert "Traceback" not in done.stderr
 
 
 def test_an_app_that_cannot_be_loaded() -> None:
