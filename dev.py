@@ -36,8 +36,8 @@ VENV = ROOT / ".venv"
 STAMP = VENV / "skyloom-stamp"
 BIN = VENV / "bin"
 DATA = ROOT / ".skyloom"
-# Properties under the simulator, which CI runs with more seeds than `test` does: 80 s of one processor.
-SIMULATED = ["tests/testing/test_promises.py", "tests/testing/test_patterns_simulated.py"]
+# Properties under the simulator, which CI runs with more seeds than `test` does: two minutes of one processor.
+SIMULATED = [f"tests/testing/test_{name}.py" for name in ("promises", "patterns_simulated", "resume_simulated")]
 SEEDS_CI = 1000
 # What `run` serves: the apps that exist in this checkout.
 APPS = {"apps/chat/skyloom_chat": "skyloom_chat:app", "apps/shop/skyloom_shop": "skyloom_shop:app"}

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from skyloom import Service, rpc
 from skyloom.testing import Sim, simulate
 from skyloom_gateway import Agent, App, ClientRef, Push, fan_out, request
-from skyloom_gateway.testing import TestGateway
+from skyloom_gateway.testing import BY_HAND, TestGateway
 
 
 class Text(BaseModel):
@@ -54,7 +54,8 @@ app = App("pub", agent=PubAgent, services=[Pub], pushes=[Heard])
 
 async def test_what_one_says_the_others_hear(sim: Sim) -> None:
     async with TestGateway(sim, app) as gateway:
-        ada, bob = await gateway.connect("ada"), await gateway.connect("bob", kind="tcp")
+        ada = await gateway.connect("ada")
+        bob = await gateway.connect("bob", kind="tcp", reconnect=BY_HAND)
         await bob.request("pub.say", {"text": "good evening"})
         await ada.request("pub.say", {"text": "hello"})
         assert (await bob.expect_push(Heard)).text == "hello"
@@ -62,6 +63,8 @@ async def test_what_one_says_the_others_hear(sim: Sim) -> None:
         bob.cut()  # as if the cable were pulled
         await gateway.settle()
         await ada.request("pub.say", {"text": "is anybody there?"})
+        assert await bob.resume()  # the same session, and nothing is lost
+        assert (await bob.expect_push(Heard)).text == "is anybody there?"
         gateway.node.assert_no_dead_letters()
 
 

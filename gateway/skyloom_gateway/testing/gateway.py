@@ -11,12 +11,14 @@ async def test_chat(sim: Sim) -> None:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+import math
+from typing import TYPE_CHECKING, Final, Literal
 
 from skyloom.testing import TestNode
 from skyloom_gateway.auth import GuestAuthenticator
 from skyloom_gateway.client.client import REQUEST_TIMEOUT_SECONDS, Client
 from skyloom_gateway.client.errors import ConnectFailed
+from skyloom_gateway.client.reconnecting import Reconnect
 from skyloom_gateway.server import DATABASE_ENV, Server
 from skyloom_gateway.settings import Settings
 from skyloom_gateway.testing.link import DELAY_SECONDS, MemoryLink, MemoryTransport
@@ -30,7 +32,13 @@ if TYPE_CHECKING:
     from skyloom.testing import Sim
     from skyloom_gateway.app import App
     from skyloom_gateway.auth import Authenticator
-    from skyloom_gateway.client.reconnecting import Reconnect
+
+
+_NEVER_SECONDS: Final = 1e8
+BY_HAND: Final = Reconnect(
+    first_delay_seconds=_NEVER_SECONDS, delay_seconds_max=_NEVER_SECONDS, give_up_seconds=math.inf
+)
+"""For players that come back when the test says so: `Player.resume`."""
 
 
 class _Guests(GuestAuthenticator):
@@ -84,6 +92,7 @@ class TestGateway(Server):
         kind: Literal["websocket", "tcp"] = "websocket",
         delay: tuple[float, float] = DELAY_SECONDS,
         cut_at: int | Sequence[int] | None = None,
+        cut_noticed: bool = True,
         reconnect: Reconnect | None = None,
         timeout: float = REQUEST_TIMEOUT_SECONDS,
     ) -> Player:
@@ -91,8 +100,9 @@ class TestGateway(Server):
 
         Its frames take `delay` (least, greatest seconds), in order each way. With `cut_at` the connection breaks
         instead of delivering the frame of that number, where 0 is the hello; several numbers are for its first,
-        second, ... connection. It comes back as `reconnect` says, and without one not at all. `timeout` is its
-        requests'. Raises ConnectFailed and HelloRefused like the real client.
+        second, ... connection. Without `cut_noticed` the gateway goes on to take it for alive. It comes back as
+        `reconnect` says, and without one not at all. `timeout` is its requests'. Raises ConnectFailed and
+        HelloRefused like the real client.
         """
         codec = MSGPACK if kind == "tcp" or encoding == "msgpack" else JSON
         cuts = iter([cut_at] if isinstance(cut_at, int) else cut_at or ())
@@ -111,7 +121,7 @@ class TestGateway(Server):
                 chance=self.sim.chance(f"link {number}"),
                 delay=delay,
             )
-            link.cut_at = next(cuts, None)
+            link.cut_at, link.cut_noticed = next(cuts, None), cut_noticed
             self._links.append(link)
             links.append(link)
             link.attach(self.gate.accept)

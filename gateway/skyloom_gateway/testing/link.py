@@ -53,6 +53,8 @@ class MemoryLink:
         """Frames that arrived so far, both ways."""
         self.cut_at: int | None = None
         """The connection breaks instead of delivering the frame of this number (0 is the hello)."""
+        self.cut_noticed = True
+        """Whether the gateway notices that."""
         self.client = MemoryTransport(self)
         self._node, self._settings, self._chance, self._delay = node, settings, chance, delay
         self._receiver: Receiver
@@ -60,7 +62,7 @@ class MemoryLink:
         self._unsent_bytes = 0
         self._stalled = False
         self._stall_timer: Timer | None = None
-        self._closing = self._closed = False
+        self._closing = self._closed = self._hangs = False
         self._last = {"up": 0.0, "down": 0.0}
 
     def attach(self, acceptor: Callable[[MemoryLink], Receiver]) -> None:
@@ -113,9 +115,23 @@ class MemoryLink:
 
     # -- trouble ---------------------------------------------------------------------------------------------
 
-    def cut(self) -> None:
-        """Break the connection now; what was under way is lost."""
-        self._break(BROKEN_CODE, "the connection broke")
+    def cut(self, *, noticed: bool = True) -> None:
+        """Break the connection now; what was under way is lost.
+
+        Not `noticed` by the gateway, it hangs half open there, until the client shows no sign of life for too long.
+        """
+        if noticed or self._closing:
+            self._break(BROKEN_CODE, "the connection broke")
+        elif not self._hangs:
+            self._hangs = True
+            self._note("cut", b"")
+            self.client.ended(None, "the connection broke")
+            self._later(2 * self._settings.heartbeat_seconds, self._break, BROKEN_CODE, "no sign of life")
+
+    @property
+    def broken(self) -> bool:
+        """Whether it is over, for the client at least."""
+        return self._closing or self._hangs
 
     def stall(self) -> None:
         """The client stops reading."""
@@ -172,10 +188,10 @@ class MemoryLink:
         self._node.clock.call_at(self._node.now() + seconds, callback, *args)
 
     def _passes(self, kind: str, frame: bytes) -> bool:
-        if self._closed or self._node.crashed:
+        if self._closed or self._hangs or self._node.crashed:
             return False
         if self.cut_at is not None and self.frames >= self.cut_at:
-            self.cut()
+            self.cut(noticed=self.cut_noticed)
             return False
         self.frames += 1
         self._note(kind, frame)

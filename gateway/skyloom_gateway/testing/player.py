@@ -35,6 +35,8 @@ class Player:
         self._links = links
         self._stream = client.pushes(buffer_max=PUSHES_MAX)
         self._unmatched: list[tuple[str, Any]] = []
+        self._changed = asyncio.Event()
+        client.on_status(lambda _: self._changed.set())
 
     @property
     def link(self) -> MemoryLink:
@@ -133,12 +135,30 @@ class Player:
 
     # -- trouble ---------------------------------------------------------------------------------------------
 
-    def cut(self, *, at_frame: int | None = None) -> None:
-        """Break the connection: now, or instead of the frame that is the so-and-so-many-th from now, both ways."""
+    def cut(self, *, at_frame: int | None = None, noticed: bool = True) -> None:
+        """Break the connection: now, or instead of the frame that is the so-and-so-many-th from now, both ways.
+
+        Without `noticed` the gateway takes it for alive still, as when a phone leaves its network.
+        """
         if at_frame is None:
-            self.link.cut()
+            self.link.cut(noticed=noticed)
         else:
-            self.link.cut_at = self.link.frames + at_frame
+            self.link.cut_at, self.link.cut_noticed = self.link.frames + at_frame, noticed
+
+    async def resume(self) -> bool:
+        """Come back after a `cut`, at once. True when it is the same session, with nothing lost; False for a new one.
+
+        Raises ConnectionLost when the player does not come back: let it `connect` with `reconnect=BY_HAND`, or with a
+        `Reconnect` of which this does not wait for the delay.
+        """
+        while not self.connected or self.link.broken:
+            if self.client.closed:
+                raise self.client.lost or ConnectionLost(1000, "closed by this player")
+            self._changed.clear()
+            if not self.connected:  # else it has not noticed yet
+                self.client.retry()
+            await self._changed.wait()
+        return self.client.recovered is not False
 
     def stall(self) -> None:
         """Stop reading, until `read_again`: what the gateway sends waits at its side."""
