@@ -37,7 +37,9 @@ STAMP = VENV / "skyloom-stamp"
 BIN = VENV / "bin"
 DATA = ROOT / ".skyloom"
 # Properties under the simulator, which CI runs with more seeds than `test` does: two minutes of one processor.
-SIMULATED = [f"tests/testing/test_{name}.py" for name in ("promises", "patterns_simulated", "resume_simulated")]
+SIMULATED = [
+    f"tests/testing/test_{name}.py" for name in ("promises", "patterns_simulated", "cuts_simulated", "resume_simulated")
+]
 SEEDS_CI = 1000
 # What `run` serves: the apps that exist in this checkout.
 APPS = {"apps/chat/skyloom_chat": "skyloom_chat:app", "apps/shop/skyloom_shop": "skyloom_shop:app"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from skyloom import Node
@@ -162,7 +164,10 @@ async def test_the_time_for_a_request_is_a_setting(gate_node: Node) -> None:
     assert (await ada.error("echo.wait", 0.6, seconds=1)).code == "gateway.deadline_exceeded"
 
 
-async def test_requests_over_the_bound_in_flight(ada: Player) -> None:
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_requests_over_the_bound_in_flight(world: World, transport: str) -> None:
+    world.gate.limits = replace(world.gate.limits, requests_in_flight_max=64)
+    ada = await world.guest("ada", transport)
     for _ in range(65):
         ada.request("echo.wait", seconds=1)
     (told,) = await ada.frames()
