@@ -1,4 +1,4 @@
-"""A gateway with the chat in a process of its own, as people run it."""
+"""A gateway in a process of its own, as people run it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from skyloom_gateway.client import Client, Reconnect, connect
 START_SECONDS = 20.0
 STOP_SECONDS = 20.0
 ANSWER_SECONDS = 10.0
+CHAT = ("skyloom_chat:app",)
 # The tests speak faster than people, and wait less long for a restart and for clients that do not come back.
 SETTINGS = (
     "gateway.messages_per_second=100000",
@@ -26,13 +27,16 @@ SETTINGS = (
 
 
 class GatewayProcess:
-    """`skyloom gateway skyloom_chat:app` with its database, and its log, in `folder`."""
+    """`skyloom gateway` with these apps, its database and its log in `folder`."""
 
-    def __init__(self, folder: Path, *, port: int = 0, settings: tuple[str, ...] = SETTINGS) -> None:
+    def __init__(
+        self, folder: Path, *, port: int = 0, settings: tuple[str, ...] = SETTINGS, apps: tuple[str, ...] = CHAT
+    ) -> None:
         self.folder = folder
         self.port = port
         self.tcp_port = 0
         self._settings = settings
+        self._apps = apps
         self._process: asyncio.subprocess.Process
 
     @property
@@ -56,7 +60,7 @@ class GatewayProcess:
         arguments = ["--port", str(self.port), "--tcp-port", "0", "--database", f"sqlite:///{self.folder}/chat.db"]
         for setting in self._settings:
             arguments += ["--set", setting]
-        command = [sys.executable, "-m", "skyloom_gateway.cli", "gateway", "skyloom_chat:app", *arguments]
+        command = [sys.executable, "-m", "skyloom_gateway.cli", "gateway", *self._apps, *arguments]
         with (self.folder / "gateway.log").open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *command, stdout=asyncio.subprocess.PIPE, stderr=log, cwd=self.folder

@@ -27,7 +27,7 @@ export function drawCheckout(state, take) {
   const total = lines.reduce((sum, { item, qty }) => sum + (item.price ?? 0) * qty, 0);
   byId("total").textContent = known ? amount(total) : "…";
   const short = known && balance !== null && total > balance;
-  byId("after-label").textContent = short ? "You are short of" : "Balance afterwards";
+  byId("after-label").textContent = short ? "Missing" : "Balance afterwards";
   byId("after").textContent = known && balance !== null ? amount(short ? total - balance : balance - total) : "…";
   byId("after").parentElement.classList.toggle("warn", Boolean(short) && !locked);
   byId("after").parentElement.hidden = locked;
