@@ -52,7 +52,7 @@ function card(item, qty, dear, locked, full, take) {
       : el("button", {
         type: "button", class: "add", disabled: locked || full || !available, "aria-label": `Add ${name} to the cart`,
         data: { testid: "add" }, on: { click: () => take(sku, 1) },
-      }, !available ? "Sold out" : full ? "Cart is full" : "Add to cart"));
+      }, ...(!available ? ["Sold out"] : full ? ["Cart is full"] : ["Add", el("span", { class: "wide" }, " to cart")])));
 }
 
 function stock(available) {
