@@ -63,6 +63,10 @@ Set = Annotated[
 AllowGuests = Annotated[
     bool | None, typer.Option("--allow-guests", help="let guests in from other machines than this one too")
 ]
+ReusePort = Annotated[
+    bool | None,
+    typer.Option("--reuse-port", help="listen beside another gateway on the same ports, started with this too"),
+]
 Record = Annotated[
     list[str] | None,
     typer.Option("--record", help="record what a service receives, for `skyloom replay`", metavar="SERVICE=FILE"),
@@ -102,10 +106,11 @@ def gateway(
     config: Config = None,
     set_: Set = None,
     allow_guests: AllowGuests = None,
+    reuse_port: ReusePort = None,
     record: Record = None,
 ) -> None:
     """Serve apps to WebSocket and TCP clients, with their services in this process."""
-    settings = _settings(host, port, tcp_port, database, config, set_, allow_guests)
+    settings = _settings(host, port, tcp_port, database, config, set_, allow_guests, reuse_port)
     recordings = _recordings(record)
     loaded = _load(apps)
     flood = configure(settings.log)
@@ -285,8 +290,15 @@ def _settings(
     config: Path | None,
     set_: list[str] | None,
     allow_guests: bool | None,
+    reuse_port: bool | None = None,
 ) -> Settings:
-    gateway_values = {"host": host, "port": port, "tcp_port": tcp_port, "allow_guests": allow_guests}
+    gateway_values = {
+        "host": host,
+        "port": port,
+        "tcp_port": tcp_port,
+        "allow_guests": allow_guests,
+        "reuse_port": reuse_port,
+    }
     return _load_settings({"database": database, "gateway": gateway_values}, config, set_)
 
 
@@ -359,7 +371,7 @@ async def _serve(apps: list[App], settings: Settings, recordings: dict[str, str]
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _stop_once, stop)
+        loop.add_signal_handler(number, _stop, stop, number)
     try:
         await server.start()
     except Exception as error:  # whatever it is, the operator gets one clear line
@@ -381,11 +393,13 @@ async def _serve(apps: list[App], settings: Settings, recordings: dict[str, str]
     return server.node.failure
 
 
-def _stop_once(stop: asyncio.Event) -> None:
-    if stop.is_set():
-        # Asked twice: the operator will not wait for the drain.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        signal.raise_signal(signal.SIGINT)
+def _stop(stop: asyncio.Event, number: signal.Signals) -> None:
+    """Stop in good order. Only an operator who interrupts a second time will not wait for it; programs that supervise a
+    server send SIGTERM more than once.
+    """
+    if number is signal.SIGINT:
+        asyncio.get_running_loop().remove_signal_handler(number)
+        signal.signal(number, signal.SIG_DFL)
     stop.set()
 
 

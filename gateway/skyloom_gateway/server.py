@@ -243,6 +243,7 @@ def _listener_settings(settings: Settings, port: int, kind: LinkKind) -> Listene
     return ListenerSettings(
         host=gateway.host,
         port=port,
+        reuse_port=gateway.reuse_port,
         certificate_file=gateway.tls_certificate,
         key_file=gateway.tls_key,
         origins=gateway.origins,

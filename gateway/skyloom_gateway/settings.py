@@ -61,6 +61,12 @@ class GatewaySettings(Section):
     tcp_port: Annotated[
         OptionalPort, Field(description="port of the TCP listener; 0 lets the system pick one; off: none")
     ] = 8001
+    reuse_port: Annotated[
+        bool,
+        Field(
+            description="listen beside another gateway on the same ports that does so too, such as the one to replace"
+        ),
+    ] = False
     authenticators: Annotated[
         Authenticators,
         Field(

@@ -90,6 +90,19 @@ async def test_clients_that_vanish_do_not_spoil_the_end(game: Game) -> None:
     assert "Traceback" not in game.log
 
 
+async def test_a_second_sigterm_does_not_cut_the_drain_short(game: Game) -> None:
+    async with await Wire.guest("tcp", game.ports) as wire:
+        slow = wire.request("echo.wait", seconds=1)
+        await asyncio.sleep(0.05)
+        game.process.send_signal(signal.SIGTERM)
+        assert isinstance(await wire.read(), Drain)
+        game.process.send_signal(signal.SIGTERM)
+        game.process.send_signal(signal.SIGINT)
+        assert getattr(await wire.read(), "id", None) == slow
+        assert await wire.end() == 1012
+    assert await asyncio.to_thread(game.wait) == 0
+
+
 async def test_a_second_interrupt_does_not_wait(game: Game) -> None:
     async with await Wire.guest("tcp", game.ports) as wire:
         wire.request("echo.wait", seconds=4)

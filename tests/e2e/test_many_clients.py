@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import resource
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import Any
 import pytest
 
 from skyloom_gateway.client import Client, PushStream, connect
+from tests.e2e.open_files import open_files
 
 CLIENTS = 2_000
 MEMBERS = 200
@@ -30,13 +30,8 @@ PROGRAM = [sys.executable, "-m", "skyloom_gateway.cli", "gateway", "skyloom_chat
 @pytest.fixture
 def files() -> Iterator[None]:
     """Enough open files for both processes, or no test."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if hard != resource.RLIM_INFINITY and hard < FILES_NEEDED:
-        pytest.skip(f"{CLIENTS} clients need {FILES_NEEDED} open files, but the hard limit is {hard} (ulimit -Hn)")
-    if soft != resource.RLIM_INFINITY and soft < FILES_NEEDED:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (FILES_NEEDED, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with open_files(FILES_NEEDED):
+        yield
 
 
 @pytest.fixture

@@ -83,6 +83,7 @@ def test_every_setting_can_be_given_in_the_environment(monkeypatch: pytest.Monke
         "gateway.host": "0.0.0.0",
         "gateway.authenticators": "ticket, jwt, my.auth:own",
         "gateway.allow_guests": "true",
+        "gateway.reuse_port": "true",
         "gateway.trusted_proxies": "10.0.0.0/8, ::1",
         "gateway.forwarded_header": "forwarded",
         "gateway.proxy_protocol": "tcp",

@@ -84,6 +84,7 @@ class Port(ABC):
                 settings.host,
                 settings.port,
                 backlog=settings.backlog_connections,
+                reuse_port=settings.reuse_port or None,
                 start_serving=False,
             )
         except OSError as exc:

@@ -15,6 +15,7 @@ class ListenerSettings:
     Attributes:
         host: address or name to bind.
         port: TCP port, 0 to let the system pick one.
+        reuse_port: listen beside other processes that do so too; the system spreads connections over them.
         path: where WebSocket clients connect; all other paths are pages.
         certificate_file, key_file: PEM files; given together they turn on TLS 1.2 or newer.
         origins: values of the Origin header that browsers may connect from. None means the origins of this
@@ -47,6 +48,7 @@ class ListenerSettings:
 
     host: str = "127.0.0.1"
     port: int = 8000
+    reuse_port: bool = False
     path: str = "/ws"
     certificate_file: Path | None = None
     key_file: Path | None = None
