@@ -33,9 +33,12 @@ class Wire:
         self._last_id = 0
 
     @classmethod
-    async def open(cls, kind: str, ports: tuple[int, int], receive_bytes: int | None = None) -> Wire:
-        """Connect, and for WebSocket shake hands; `ports` are those of WebSocket and TCP."""
+    async def open(
+        cls, kind: str, ports: tuple[int, int], receive_bytes: int | None = None, source: str = "127.0.0.1"
+    ) -> Wire:
+        """Connect from `source`, and for WebSocket shake hands; `ports` are those of WebSocket and TCP."""
         sock = socket.socket()
+        sock.bind((source, 0))
         if receive_bytes is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
         sock.setblocking(False)
@@ -51,9 +54,14 @@ class Wire:
 
     @classmethod
     async def guest(
-        cls, kind: str, ports: tuple[int, int], name: str = "ada", receive_bytes: int | None = None
+        cls,
+        kind: str,
+        ports: tuple[int, int],
+        name: str = "ada",
+        receive_bytes: int | None = None,
+        source: str = "127.0.0.1",
     ) -> Wire:
-        self = await cls.open(kind, ports, receive_bytes)
+        self = await cls.open(kind, ports, receive_bytes, source)
         self.hello(name)
         assert isinstance(await self.read(), Welcome)
         return self
