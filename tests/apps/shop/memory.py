@@ -29,14 +29,19 @@ def new_disk() -> Disk:
     return Disk(MIGRATIONS)
 
 
-def memory_app(disk: Disk, *, pause: Pause = no_pause, payment: type[Service] = Payment) -> App:
-    """The app on `disk`."""
+def memory_database(disk: Disk, pause: Pause = no_pause) -> type[ShopDatabase]:
+    """The service that keeps the database, on `disk`."""
 
     class MemoryDatabase(ShopDatabase):
         async def open_database(self) -> Database:
             return InlineDatabase(disk, pause=pause)
 
-    return make_app(database=MemoryDatabase, payment=payment)
+    return MemoryDatabase
+
+
+def memory_app(disk: Disk, *, pause: Pause = no_pause, payment: type[Service] = Payment) -> App:
+    """The app on `disk`."""
+    return make_app(database=memory_database(disk, pause), payment=payment)
 
 
 @asynccontextmanager

@@ -1,0 +1,127 @@
+"""The shop crashes, at every named point, and comes back: every order ends, and nothing is doubled or lost."""
+
+import asyncio
+
+import pytest
+from sqlalchemy import Connection, select
+
+from skyloom import CallError
+from skyloom.sql.inline import Disk
+from skyloom.testing import Sim, TestNode
+from skyloom_shop.crash_points import POINTS, armed
+from skyloom_shop.inventory import Inventory
+from skyloom_shop.order import OrderService
+from skyloom_shop.order_state import order_key
+from skyloom_shop.payment import Payment
+from skyloom_shop.relay import Relay
+from skyloom_shop.schema import charges
+from skyloom_shop.stock import release
+from tests.apps.shop.memory import finish, memory_database, new_disk
+from tests.apps.shop.providers import Card, card_payment
+
+CRASHES = 3
+RESTART_SECONDS = 1.0
+ASK_AGAIN_SECONDS = 2.0
+# Two are sold, what is too dear or not there is refused, and joe has bad luck.
+WISHES = [
+    ("ada", (("potion", 2), ("sword", 1))),
+    ("bob", (("dragon-egg", 2),)),
+    ("eve", (("dragon-egg", 4),)),
+    ("joe", (("sword", 1),)),
+    ("ann", (("horse", 1), ("torch", 2))),
+]
+# Where nobody follows orders, the relay tells nobody.
+EVERYWHERE = [point for point in POINTS if not point.startswith("relay.")]
+INSIDE = [point for point in EVERYWHERE if not point.startswith("provider.")]
+
+
+def take_from_joe(connection: Connection) -> None:
+    """Somebody's mistake: what joe has paid for is given back to the shelf."""
+    key = order_key("joe", "o1")
+    if connection.execute(select(charges).where(charges.c.key == key, charges.c.state == "charged")).first():
+        release(connection, [key])
+
+
+class _Crashed(BaseException):
+    """Ends a transaction that a crash interrupts."""
+
+
+async def start(sim: Sim, disk: Disk, payment: type[Payment], life: int) -> TestNode:
+    node = await sim.node(f"shop-{life}", connected=False)
+
+    async def pause() -> None:
+        await asyncio.sleep(sim.random.random() * 0.01)
+
+    for service in (memory_database(disk, pause), Inventory, payment, OrderService, Relay):
+        await node.spawn(service)
+    return node
+
+
+async def crash_and_return(sim: Sim, point: str, payment: type[Payment]) -> dict[str, str]:
+    """Place orders on a shop that crashes whenever it reaches `point`, a few times; how each was answered."""
+    disk = new_disk()
+    nodes = [await start(sim, disk, payment, 0)]
+    is_down = False
+    is_rare = "refund" in point or "sweep" in point
+    skipped = 0 if is_rare else sim.random.choice([0, 0, 1])
+
+    def hook(reached: str) -> None:
+        nonlocal is_down, skipped
+        if reached == "order.before_confirm":
+            disk.transact(take_from_joe)
+        if reached != point or len(nodes) > CRASHES or is_down:
+            return
+        skipped -= 1
+        if skipped < 0:
+            is_down = True
+            nodes[-1].crash()
+            if ".in_" in point:
+                raise _Crashed
+
+    async def buy(user: str, lines: tuple[tuple[str, int], ...]) -> str:
+        await asyncio.sleep(sim.random.random() * 3.0)
+        while True:
+            try:
+                shop = OrderService.at(nodes[-1].root, "ORDER", timeout=3.0)
+                await shop.create_order(user, "o1", lines)
+                return ""
+            except CallError as error:
+                if not error.code.startswith("skyloom.") and error.code != "shop.storage_failed":
+                    return error.code
+            await asyncio.sleep(ASK_AGAIN_SECONDS)
+
+    async def restart() -> None:
+        nonlocal is_down
+        while True:
+            await asyncio.sleep(RESTART_SECONDS)
+            if is_down:
+                nodes.append(await start(sim, disk, payment, len(nodes)))
+                is_down = False
+
+    with armed(hook):
+        restarting = asyncio.create_task(restart())
+        async with asyncio.timeout(120):
+            outcomes = await asyncio.gather(*(buy(*wish) for wish in WISHES))
+        await finish(sim, disk)
+        restarting.cancel()
+    assert len(nodes) > 1, f"it never crashed at {point}"
+    return {user: outcome for (user, _), outcome in zip(WISHES, outcomes, strict=True)}
+
+
+@pytest.mark.sim(seeds=len(INSIDE))
+async def test_a_shop_that_crashes_finishes_every_order(sim: Sim) -> None:
+    outcomes = await crash_and_return(sim, INSIDE[sim.seed % len(INSIDE)], Payment)
+    assert outcomes["ada"] == outcomes["ann"] == ""
+    assert outcomes["eve"] == "shop.out_of_stock"
+    assert outcomes["bob"] == "shop.insufficient_funds"
+    assert outcomes["joe"] != ""
+
+
+@pytest.mark.sim(seeds=len(EVERYWHERE))
+async def test_a_shop_that_crashes_finishes_every_order_with_a_provider_outside(sim: Sim) -> None:
+    card = Card(rng=sim.chance("card"))
+    outcomes = await crash_and_return(sim, EVERYWHERE[sim.seed % len(EVERYWHERE)], card_payment(card))
+    assert outcomes["eve"] == "shop.out_of_stock"
+    assert outcomes["bob"] in ("card.declined", "shop.order_failed")
+    done = {order_key(user, "o1") for user, outcome in outcomes.items() if not outcome}
+    assert set(card.kept()) == done
