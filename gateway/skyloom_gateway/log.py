@@ -42,7 +42,6 @@ _LIBRARY_LEVELS = {
     "websockets": logging.WARNING,
     "sqlalchemy": logging.WARNING,
     "alembic": logging.WARNING,
-    "aiosqlite": logging.WARNING,
     "asyncio": logging.INFO,
 }
 _MULTILINE = ("exception", "stack")

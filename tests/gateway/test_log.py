@@ -102,14 +102,14 @@ def test_levels_below_the_setting_are_left_out(log: Log) -> None:
 
 
 def test_libraries_log_here_but_not_their_frames_and_rows(log: Log) -> None:
-    for name in ("websockets", "sqlalchemy.engine", "aiosqlite"):
+    for name in ("websockets", "sqlalchemy.engine", "alembic"):
         logging.getLogger(name).debug("%s", "a client's words")
         logging.getLogger(name).info("%s", "a client's words")
         logging.getLogger(name).warning("trouble %d", 1)
     assert [(line["event"], line["logger"], line["level"]) for line in log.lines()] == [
         ("trouble 1", "websockets", "warning"),
         ("trouble 1", "sqlalchemy.engine", "warning"),
-        ("trouble 1", "aiosqlite", "warning"),
+        ("trouble 1", "alembic", "warning"),
     ]
 
 

@@ -201,7 +201,6 @@ class OrderService(Service):
             self.node.counters["shop_undo_failures"] += 1  # the saga has logged which, and goes on trying
         else:
             self.node.counters[f"shop_orders_{state_of(record).value}"] += 1
-            self.send("SHOP_RELAY", "lua", "poke")
 
     async def _look_later(self) -> None:
         if self.clock.now() + LOOK_SECONDS >= self.deadline:

@@ -2,7 +2,7 @@
 
     orders and outbox, one transaction      INVENTORY's items
               |                                   |
-              '--read every 0.25 s, or when poked-'--> relay --call--> the user's agents --> pushes
+              '--------read every 0.25 s-----------'--> relay --call--> the user's agents --> pushes
                                                          '----- stock_changed, fanned out to clients
 
 The outbox is a log that every process reads for its own players, so that a player hears of an order wherever it was
@@ -67,7 +67,6 @@ class Relay(Service):
         self._changed: dict[str, int] = {}
         self._reading = self.queue()
         self._last = await shop_database(self).read(outbox.position, self.clock.time() - AGAIN_SECONDS)
-        self._is_poked = False
         self.fork(self._run(), critical=True)
         self.fork(self._forget(), critical=True)
 
@@ -90,12 +89,6 @@ class Relay(Service):
         # No await from here on: the answer has what came before, and the pushes what comes after.
         self._watching[self.request.source] = client
         return list(self._stock.values())[:ITEMS_MAX]
-
-    @rpc
-    async def poke(self) -> None:
-        """There is something new in the outbox."""
-        self._is_poked = True
-        self.wakeup("poke")
 
     async def on_down(self, address: Address, how: str) -> None:
         """An agent has ended."""

@@ -46,6 +46,7 @@ _TUPLE, _SET, _FROZENSET, _BIGINT, _ADDRESS, _TEXT, _OBJECT, _ENUM, _HANDED = ra
 ATOMS: Final = frozenset(
     {type(None), bool, int, float, str, bytes, Address, datetime, date, time, timedelta, Decimal, UUID, Handed}
 )
+_FROZEN_FIELDS: Final[dict[type, tuple[str, ...] | None]] = {}
 _TEXT_TYPES: Final[dict[str, Any]] = {
     "datetime": (datetime.isoformat, datetime.fromisoformat),
     "date": (date.isoformat, date.fromisoformat),
@@ -71,9 +72,31 @@ def _frozen(value: object, depth: int = DEPTH_MAX) -> bool:
     kind = type(value)
     if kind in ATOMS:
         return True
-    if depth > 0 and (kind is tuple or kind is frozenset):
-        return immutable(tuple(value), depth - 1)  # type: ignore[arg-type]  # narrowed by `kind`, which mypy does not follow
+    if depth > 0:
+        if kind is tuple or kind is frozenset:
+            return immutable(tuple(value), depth - 1)  # type: ignore[arg-type]  # narrowed by `kind`
+        fields = _frozen_fields(kind)
+        if fields is not None:
+            return all(_frozen(getattr(value, name), depth - 1) for name in fields)
     return False
+
+
+def _frozen_fields(kind: type) -> tuple[str, ...] | None:
+    """The fields of a class whose objects cannot change but by these: a frozen dataclass with slots, or an enum."""
+    try:
+        return _FROZEN_FIELDS[kind]
+    except KeyError:
+        pass
+    if _class(kind.__module__, kind.__qualname__) is not kind:
+        return None  # it cannot travel; that is for packing to say, in process as between nodes
+    fields: tuple[str, ...] | None = None
+    if issubclass(kind, Enum):
+        fields = ()
+    elif dataclasses.is_dataclass(kind) and kind.__dictoffset__ == 0:
+        parameters: Any = getattr(kind, "__dataclass_params__")  # noqa: B009 - mypy does not know it
+        fields = tuple(field.name for field in dataclasses.fields(kind)) if parameters.frozen else None
+    _FROZEN_FIELDS[kind] = fields
+    return fields
 
 
 def weigh(payload: bytes | tuple[object, ...]) -> int:
@@ -87,6 +110,8 @@ def weigh(payload: bytes | tuple[object, ...]) -> int:
             size += len(item)  # type: ignore[arg-type]  # narrowed by `kind`
         elif kind is tuple or kind is frozenset:
             size += weigh(tuple(item))  # type: ignore[arg-type]  # narrowed by `kind`
+        elif (fields := _FROZEN_FIELDS.get(kind)) is not None:
+            size += weigh(tuple(getattr(item, name) for name in fields))
         else:
             size += 16
     return size

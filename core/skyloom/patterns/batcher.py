@@ -304,8 +304,9 @@ def check(max_size: int, max_wait: float, timeout: float) -> None:
 
 
 def _settle_all(batch: Sequence[Entry[Any, Any]], error: CallError) -> None:
-    values = error_to_values(error)
-    for entry in batch:
+    waiting = [entry for entry in batch if entry.outcome is None]
+    values = error_to_values(error) if waiting else ()
+    for entry in waiting:
         entry.settle(None, error_from_values(values))  # each its own, for raising writes into an exception
 
 

@@ -10,7 +10,6 @@ The extra `sql`; nothing of it is loaded by the rest of Skyloom. What to write::
 """
 
 try:
-    import aiosqlite
     import alembic
     import sqlalchemy
 except ModuleNotFoundError as missing:
@@ -22,7 +21,7 @@ from skyloom.sql.database import Database, DatabaseBusy, DatabaseClosed, Databas
 from skyloom.sql.engines import DatabaseUrlError, Engines, in_memory, make_engines, normalise_url
 from skyloom.sql.migrations import Migrations
 
-del aiosqlite, alembic, sqlalchemy
+del alembic, sqlalchemy
 
 __all__ = [
     "Database",

@@ -116,7 +116,7 @@ class Database:
         waiting_max: int = WAITING_ITEMS_MAX,
     ) -> None:
         self._engines = engines
-        self._lock = lock if engines.writer.dialect.name == "postgresql" else None
+        self._lock = lock if engines.dialect == "postgresql" else None
         self._transaction_max = transaction_max
         self._waiting_max = waiting_max
         self._waiting: deque[_Entry] = deque()
@@ -155,8 +155,7 @@ class Database:
         engines: Engines | None = None
         try:
             engines = make_engines(parsed)
-            async with engines.writer.begin() as connection:
-                await connection.run_sync(migrations.upgrade)
+            await engines.transact(migrations.upgrade)
         except BaseException as error:
             if engines is not None:
                 await engines.dispose()
@@ -205,8 +204,7 @@ class Database:
         if self._closed:
             raise DatabaseClosed("the database is closed")
         try:
-            async with self._engines.reader.connect() as connection:
-                return await connection.run_sync(work, *args, **kwargs)
+            return await self._engines.read(lambda connection: work(connection, *args, **kwargs))
         except (SQLAlchemyError, OSError, TimeoutError) as error:
             raise DatabaseError(f"the database cannot be read: {reason_of(error)}") from error
 
@@ -285,8 +283,7 @@ class Database:
                 for place, answer in zip(places, work(connection, items), strict=True):
                     answers[place] = answer
 
-        async with self._engines.writer.begin() as connection:
-            await connection.run_sync(transact)
+        await self._engines.transact(transact)
         self.transactions += 1
         return answers
 

@@ -2,20 +2,25 @@
 
 SQLite is taken with its own locks made explicit. Under SQLAlchemy's defaults a transaction that reads and
 then writes loses updates of others, so every writing transaction here begins with BEGIN IMMEDIATE, on one
-connection.
+connection. A transaction is one visit to the thread of that connection: visits for each statement cost
+more than the statements do.
 """
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
-from dataclasses import dataclass
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Protocol, TypeVar
 
-from sqlalchemy import URL, AsyncAdaptedQueuePool, Connection, event, make_url
+from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+T = TypeVar("T")
 
 SQLITE_BUSY_TIMEOUT_SECONDS = 10.0
 POSTGRES_CONNECT_TIMEOUT_SECONDS = 10.0
@@ -23,42 +28,23 @@ POSTGRES_STATEMENT_TIMEOUT_SECONDS = 30.0
 READERS_MAX = 4
 
 _DRIVERS = {
-    "sqlite": "sqlite+aiosqlite",
-    "sqlite+aiosqlite": "sqlite+aiosqlite",
+    "sqlite": "sqlite",
     "postgres": "postgresql+asyncpg",
     "postgresql": "postgresql+asyncpg",
     "postgresql+asyncpg": "postgresql+asyncpg",
 }
 _REMEDY = "write sqlite:///FILE or postgresql://USER:PASSWORD@HOST/NAME"
-_EXTRAS = {"sqlite+aiosqlite": ("aiosqlite", "sql"), "postgresql+asyncpg": ("asyncpg", "postgres")}
 
 
 class DatabaseUrlError(ValueError):
     """The database URL cannot be used; the message says why and what to write, and shows no password."""
 
 
-@dataclass(frozen=True, slots=True)
-class Engines:
-    """One connection that writes, and others that read.
-
-    For a SQLite database in memory both are the same engine with one connection, as nobody else can see it.
-    """
-
-    writer: AsyncEngine
-    reader: AsyncEngine
-
-    async def dispose(self) -> None:
-        """Close all connections."""
-        await self.writer.dispose()
-        if self.reader is not self.writer:
-            await self.reader.dispose()
-
-
 def normalise_url(url: str) -> URL:
     """The URL with the driver that Skyloom uses for it.
 
-    ``sqlite:///FILE`` becomes sqlite+aiosqlite and ``postgresql://...`` postgresql+asyncpg. libpq's
-    ``sslmode`` becomes asyncpg's ``ssl``, which takes the same words.
+    ``postgresql://...`` becomes postgresql+asyncpg, and libpq's ``sslmode`` asyncpg's ``ssl``, which takes the same
+    words.
 
     Raises:
         DatabaseUrlError: it is no URL, another database, or the driver is not installed.
@@ -71,11 +57,10 @@ def normalise_url(url: str) -> URL:
     driver = _DRIVERS.get(parsed.drivername)
     if driver is None:
         raise DatabaseUrlError(f"the database URL begins with {parsed.drivername[:40]!r}; {_REMEDY}")
-    module, extra = _EXTRAS[driver]
-    if importlib.util.find_spec(module) is None:
-        raise DatabaseUrlError(f"{driver} needs {module}: pip install 'skyloom[{extra}]'")
+    if driver == "postgresql+asyncpg" and importlib.util.find_spec("asyncpg") is None:
+        raise DatabaseUrlError("PostgreSQL needs asyncpg: pip install 'skyloom[postgres]'")
     parsed = parsed.set(drivername=driver)
-    if driver == "sqlite+aiosqlite" and (parsed.host or parsed.username):
+    if driver == "sqlite" and (parsed.host or parsed.username):
         raise DatabaseUrlError(f"a SQLite URL has three slashes before a file name, four before a path; {_REMEDY}")
     if driver == "postgresql+asyncpg" and not parsed.database:
         raise DatabaseUrlError(f"the database URL names no database; {_REMEDY}")
@@ -90,61 +75,136 @@ def in_memory(url: URL) -> bool:
     return url.get_backend_name() == "sqlite" and (url.database or ":memory:") == ":memory:"
 
 
+class Engines(Protocol):
+    """One connection that writes, and others that read. The work is an ordinary function of a connection."""
+
+    dialect: str
+    """"sqlite" or "postgresql"."""
+
+    async def transact(self, work: Callable[[Connection], T]) -> T:
+        """``work(connection)`` in a transaction, one at a time; committed when it returns."""
+        ...
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """``work(connection)`` on a connection that only reads."""
+        ...
+
+    async def dispose(self) -> None:
+        """Close all connections."""
+        ...
+
+
 def make_engines(url: URL) -> Engines:
     """Engines for a normalised URL; makes the folder of a SQLite file. Nothing is connected yet.
 
     Raises:
         OSError: the folder cannot be made.
     """
-    # hide_parameters, below: what users wrote does not belong in errors, and so in logs.
-    if url.get_backend_name() == "sqlite":
-        return _sqlite_engines(url)
-    options: dict[str, Any] = {
-        "hide_parameters": True,
-        "connect_args": {
-            "timeout": POSTGRES_CONNECT_TIMEOUT_SECONDS,
-            "command_timeout": POSTGRES_STATEMENT_TIMEOUT_SECONDS,
-        },
-        # A server that was restarted costs nobody a failed message.
-        "pool_pre_ping": True,
-        # Every transaction here ends by commit or rollback before its connection goes back.
-        "pool_reset_on_return": None,
-    }
-    return Engines(
-        writer=create_async_engine(url, pool_size=1, max_overflow=0, **options),
-        reader=create_async_engine(url, pool_size=READERS_MAX, max_overflow=0, isolation_level="AUTOCOMMIT", **options),
+    return SqliteEngines(url) if url.get_backend_name() == "sqlite" else PostgresEngines(url)
+
+
+class SqliteEngines:
+    """`Engines` of SQLite, in threads: one that writes, `READERS_MAX` that read.
+
+    A database in memory has one connection for both, as nobody else can see it.
+    """
+
+    dialect = "sqlite"
+
+    def __init__(self, url: URL) -> None:
+        memory = in_memory(url)
+        if not memory and not (url.database or "").startswith("file:"):
+            Path(url.database or "").parent.mkdir(parents=True, exist_ok=True)
+        self._writer = _sqlite_engine(url, 1)
+        self._writer_thread = ThreadPoolExecutor(1, thread_name_prefix="skyloom sql writer")
+        event.listen(self._writer, "connect", _prepare_writer)
+        event.listen(self._writer, "begin", _begin_immediate)
+        self._reader, self._reader_threads = self._writer, self._writer_thread
+        if not memory:
+            self._reader = _sqlite_engine(url, READERS_MAX)
+            self._reader_threads = ThreadPoolExecutor(READERS_MAX, thread_name_prefix="skyloom sql reader")
+            event.listen(self._reader, "connect", _prepare_reader)
+            event.listen(self._reader, "begin", _begin)
+
+    async def transact(self, work: Callable[[Connection], T]) -> T:
+        """`Engines.transact`."""
+        return await _in_thread(self._writer_thread, self._writer, work)
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """`Engines.read`. All that one `work` reads is of one moment."""
+        return await _in_thread(self._reader_threads, self._reader, work)
+
+    async def dispose(self) -> None:
+        """`Engines.dispose`."""
+        await asyncio.get_running_loop().run_in_executor(None, self._dispose)
+
+    def _dispose(self) -> None:
+        for threads, engine in ((self._writer_thread, self._writer), (self._reader_threads, self._reader)):
+            threads.shutdown()  # after the work that is under way
+            engine.dispose()
+
+
+class PostgresEngines:
+    """`Engines` of PostgreSQL, by asyncpg."""
+
+    dialect = "postgresql"
+
+    def __init__(self, url: URL) -> None:
+        def engine(connections: int, **options: str) -> AsyncEngine:
+            return create_async_engine(
+                url,
+                pool_size=connections,
+                max_overflow=0,
+                hide_parameters=True,
+                connect_args={
+                    "timeout": POSTGRES_CONNECT_TIMEOUT_SECONDS,
+                    "command_timeout": POSTGRES_STATEMENT_TIMEOUT_SECONDS,
+                },
+                # A server that was restarted costs nobody a failed message.
+                pool_pre_ping=True,
+                # Every transaction here ends by commit or rollback before its connection goes back.
+                pool_reset_on_return=None,
+                **options,
+            )
+
+        self._writer = engine(1)
+        self._reader = engine(READERS_MAX, isolation_level="AUTOCOMMIT")
+
+    async def transact(self, work: Callable[[Connection], T]) -> T:
+        """`Engines.transact`."""
+        async with self._writer.begin() as connection:
+            return await connection.run_sync(work)
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """`Engines.read`. Each statement reads what is committed then."""
+        async with self._reader.connect() as connection:
+            return await connection.run_sync(work)
+
+    async def dispose(self) -> None:
+        """`Engines.dispose`."""
+        await self._writer.dispose()
+        await self._reader.dispose()
+
+
+def _sqlite_engine(url: URL, connections: int) -> Engine:
+    # isolation_level None: Python's sqlite3 begins no transactions of its own. hide_parameters: what users wrote does
+    # not belong in errors, and so in logs.
+    return create_engine(
+        url,
+        connect_args={"isolation_level": None, "timeout": SQLITE_BUSY_TIMEOUT_SECONDS, "check_same_thread": False},
+        poolclass=QueuePool,
+        pool_size=connections,
+        max_overflow=0,
+        hide_parameters=True,
     )
 
 
-def _sqlite_engines(url: URL) -> Engines:
-    # isolation_level None: Python's sqlite3 begins no transactions of its own.
-    arguments = {"isolation_level": None, "timeout": SQLITE_BUSY_TIMEOUT_SECONDS}
-    memory = in_memory(url)
-    if not memory and not (url.database or "").startswith("file:"):
-        Path(url.database or "").parent.mkdir(parents=True, exist_ok=True)
-    # One connection that is kept: with a second one a database in memory would be a second database.
-    writer = create_async_engine(
-        url,
-        connect_args=arguments,
-        poolclass=AsyncAdaptedQueuePool,
-        hide_parameters=True,
-        pool_size=1,
-        max_overflow=0,
-    )
-    event.listen(writer.sync_engine, "connect", _prepare_writer)
-    event.listen(writer.sync_engine, "begin", _begin_immediate)
-    if memory:
-        return Engines(writer, writer)
-    reader = create_async_engine(
-        url,
-        connect_args=arguments,
-        poolclass=AsyncAdaptedQueuePool,
-        hide_parameters=True,
-        pool_size=READERS_MAX,
-        max_overflow=0,
-    )
-    event.listen(reader.sync_engine, "connect", _prepare_reader)
-    return Engines(writer, reader)
+async def _in_thread(threads: ThreadPoolExecutor, engine: Engine, work: Callable[[Connection], T]) -> T:
+    def transact() -> T:
+        with engine.begin() as connection:
+            return work(connection)
+
+    return await asyncio.get_running_loop().run_in_executor(threads, transact)
 
 
 def _prepare_writer(connection: DBAPIConnection, _: object) -> None:
@@ -166,3 +226,7 @@ def _run(connection: DBAPIConnection, *statements: str) -> None:
 
 def _begin_immediate(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")

@@ -22,7 +22,7 @@ from skyloom_chat.migrations import MIGRATIONS
 from skyloom_chat.schema import metadata
 from tests.examples import examples
 
-# aiosqlite works in threads, which know nothing of virtual time.
+# SQLite works in threads, which know nothing of virtual time.
 pytestmark = pytest.mark.real_time
 
 MEMORY = "sqlite://"
@@ -109,12 +109,12 @@ async def test_the_answer_comes_after_the_commit(history: History, url: str) -> 
 
 async def test_commits_reach_the_disk(url: str) -> None:
     engines = make_engines(normalise_url(url))
-    async with engines.writer.begin() as connection:
-        pragmas = [
-            (await connection.exec_driver_sql(f"PRAGMA {name}")).scalar() for name in ("synchronous", "foreign_keys")
-        ]
+
+    def pragmas(connection: Connection) -> list[object]:
+        return [connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("synchronous", "foreign_keys")]
+
+    assert await engines.transact(pragmas) == [2, 1]
     await engines.dispose()
-    assert pragmas == [2, 1]
 
 
 async def test_a_missing_room_fails_alone(history: History) -> None:
@@ -295,8 +295,7 @@ async def test_migrations_make_the_tables_of_the_schema(url: str) -> None:
         found: list[object] = compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
         return found
 
-    async with engines.writer.begin() as connection:
-        assert await connection.run_sync(differences) == []
+    assert await engines.transact(differences) == []
     await engines.dispose()
 
 

@@ -6,17 +6,14 @@ import pytest
 from sqlalchemy import Connection, select
 
 from skyloom import CallError
-from skyloom.sql.inline import Disk
-from skyloom.testing import Sim, TestNode
+from skyloom.testing import Sim
 from skyloom_shop.crash_points import POINTS, armed
-from skyloom_shop.inventory import Inventory
 from skyloom_shop.order import OrderService
 from skyloom_shop.order_state import order_key
 from skyloom_shop.payment import Payment
-from skyloom_shop.relay import Relay
 from skyloom_shop.schema import charges
 from skyloom_shop.stock import release
-from tests.apps.shop.memory import finish, memory_database, new_disk
+from tests.apps.shop.memory import finish, new_disk, open_node
 from tests.apps.shop.providers import Card, card_payment
 
 CRASHES = 3
@@ -46,21 +43,10 @@ class _Crashed(BaseException):
     """Ends a transaction that a crash interrupts."""
 
 
-async def start(sim: Sim, disk: Disk, payment: type[Payment], life: int) -> TestNode:
-    node = await sim.node(f"shop-{life}", connected=False)
-
-    async def pause() -> None:
-        await asyncio.sleep(sim.random.random() * 0.01)
-
-    for service in (memory_database(disk, pause), Inventory, payment, OrderService, Relay):
-        await node.spawn(service)
-    return node
-
-
 async def crash_and_return(sim: Sim, point: str, payment: type[Payment]) -> dict[str, str]:
     """Place orders on a shop that crashes whenever it reaches `point`, a few times; how each was answered."""
     disk = new_disk()
-    nodes = [await start(sim, disk, payment, 0)]
+    nodes = [await open_node(sim, disk, payment=payment, name="shop-0")]
     is_down = False
     is_rare = "refund" in point or "sweep" in point
     skipped = 0 if is_rare else sim.random.choice([0, 0, 1])
@@ -95,7 +81,7 @@ async def crash_and_return(sim: Sim, point: str, payment: type[Payment]) -> dict
         while True:
             await asyncio.sleep(RESTART_SECONDS)
             if is_down:
-                nodes.append(await start(sim, disk, payment, len(nodes)))
+                nodes.append(await open_node(sim, disk, payment=payment, name=f"shop-{len(nodes)}"))
                 is_down = False
 
     with armed(hook):

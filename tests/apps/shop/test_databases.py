@@ -115,6 +115,5 @@ async def test_migrations_make_the_tables_of_the_schema(url: str) -> None:
         found: list[object] = compare_metadata(MigrationContext.configure(connection, opts=options), metadata)
         return found
 
-    async with engines.writer.begin() as connection:
-        assert await connection.run_sync(differences) == []
+    assert await engines.transact(differences) == []
     await engines.dispose()

@@ -8,9 +8,9 @@ from skyloom.sql import DatabaseUrlError, normalise_url
 @pytest.mark.parametrize(
     ("url", "expected"),
     [
-        ("sqlite:///a/b.db", "sqlite+aiosqlite:///a/b.db"),
-        ("sqlite:////a/b.db", "sqlite+aiosqlite:////a/b.db"),
-        ("sqlite://", "sqlite+aiosqlite://"),
+        ("sqlite:///a/b.db", "sqlite:///a/b.db"),
+        ("sqlite:////a/b.db", "sqlite:////a/b.db"),
+        ("sqlite://", "sqlite://"),
         ("postgres://u:p@h/d", "postgresql+asyncpg://u:p@h/d"),
         ("postgresql://u:p@h/d?sslmode=require", "postgresql+asyncpg://u:p@h/d?ssl=require"),
         ("postgresql+asyncpg://h/d", "postgresql+asyncpg://h/d"),

@@ -1,0 +1,116 @@
+"""PAYMENT with a provider outside, in each of its moods: what was asked once is charged once, or not at all."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from skyloom import CallError, Failed
+from skyloom.sql.inline import Disk
+from skyloom.testing import Sim
+from skyloom_shop.errors import ChargeVoided
+from skyloom_shop.ledger import Charge, Charged
+from skyloom_shop.order import OrderService
+from skyloom_shop.payment import Payment
+from tests.apps.shop.memory import finish, new_disk, open_node
+from tests.apps.shop.providers import Card, card_payment
+
+WISH = Charge("3:ada:o1", "ada", 500, 1.0)
+
+
+@asynccontextmanager
+async def open_card(sim: Sim, *moods: str) -> AsyncIterator[tuple[Disk, Card, OrderService, Payment]]:
+    """A shop that takes money by a card; at the end everything must be well, also with the card."""
+    disk, card = new_disk(), Card(list(moods))
+    node = await open_node(sim, disk, payment=card_payment(card))
+    orders = OrderService.at(node.root, "ORDER", timeout=100.0)
+    yield disk, card, orders, Payment.at(node.root, "PAYMENT", timeout=100.0)
+    await finish(sim, disk)
+
+
+async def buy(orders: OrderService) -> str:
+    try:
+        await orders.create_order("ada", "o1", (("sword", 1),))
+    except Failed as failed:
+        return failed.code
+    return ""
+
+
+@pytest.mark.parametrize("mood", ["", "lost", "broken", "twice", "late", "silent"])
+@pytest.mark.sim(seeds=2)
+async def test_an_order_is_charged_once_whatever_the_provider_does(sim: Sim, mood: str) -> None:
+    async with open_card(sim, mood) as (_, card, orders, _payment):
+        assert await buy(orders) == ""
+        assert card.kept() == {"3:ada:o1": 2_500}
+        assert await buy(orders) == ""
+    assert card.kept() == {"3:ada:o1": 2_500}
+
+
+@pytest.mark.parametrize("last", ["lost", "broken", "silent"])
+@pytest.mark.sim(seeds=2)
+async def test_an_order_whose_charge_stays_unknown_is_taken_back(sim: Sim, last: str) -> None:
+    async with open_card(sim, "broken", "silent", last, "lost", "broken") as (_, card, orders, _payment):
+        assert await buy(orders) == "shop.order_failed"
+        assert card.kept() == {}
+        assert await buy(orders) == "shop.order_failed"
+    assert card.kept() == {}
+
+
+@pytest.mark.sim(seeds=3)
+async def test_what_the_provider_refuses_stays_refused(sim: Sim) -> None:
+    async with open_card(sim) as (_, card, orders, _payment):
+        with pytest.raises(Failed, match="card.declined"):
+            await orders.create_order("ada", "o1", (("horse", 2),))
+        asked = card.calls
+        with pytest.raises(Failed, match="card.declined"):
+            await orders.create_order("ada", "o1", (("horse", 2),))
+        assert card.calls == asked
+        assert card.charged == {}
+
+
+@pytest.mark.sim(seeds=3)
+async def test_a_refund_before_the_charge_refuses_the_charge(sim: Sim) -> None:
+    node = await open_node(sim, new_disk())
+    payment = Payment.at(node.root, "PAYMENT")
+    await payment.refund(WISH)
+    for _ in range(2):
+        with pytest.raises(Failed, match="shop.charge_voided"):
+            await payment.process_payment(WISH)
+    assert await payment.balance("ada") == 10_000
+
+
+@pytest.mark.sim(seeds=20)
+async def test_a_refund_that_overtakes_a_charge_under_way_leaves_nothing_charged(sim: Sim) -> None:
+    disk, card = new_disk(), Card(["late"])
+    payment = Payment.at((await open_node(sim, disk, payment=card_payment(card))).root, "PAYMENT", timeout=100.0)
+    charging = asyncio.create_task(payment.process_payment(WISH))
+    await asyncio.sleep(sim.random.random() * 6.0)
+    await payment.refund(WISH)
+    (outcome,) = await asyncio.gather(charging, return_exceptions=True)
+    assert isinstance(outcome, ChargeVoided | Charged), outcome
+    assert card.kept() == {}
+    with pytest.raises(Failed, match="shop.charge_voided"):
+        await payment.process_payment(WISH)
+
+
+@pytest.mark.sim(seeds=3)
+async def test_charges_and_refunds_that_come_again_do_nothing(sim: Sim) -> None:
+    node = await open_node(sim, new_disk())
+    payment = Payment.at(node.root, "PAYMENT")
+    answers = await asyncio.gather(*(payment.process_payment(WISH) for _ in range(5)))
+    assert len(set(answers)) == 1
+    assert await payment.balance("ada") == 9_500
+    await asyncio.gather(*(payment.refund(WISH) for _ in range(5)))
+    assert await payment.balance("ada") == 10_000
+
+
+@pytest.mark.sim(seeds=3)
+async def test_while_payment_is_away_orders_fail_and_nothing_is_held(sim: Sim) -> None:
+    disk = new_disk()
+    node = await open_node(sim, disk)
+    node.kill(await node.find("PAYMENT", 0.0))
+    orders = OrderService.at(node.root, "ORDER", timeout=100.0)
+    with pytest.raises(CallError, match="shop.order_failed"):
+        await orders.create_order("ada", "o1", (("sword", 1),))
+    await finish(sim, disk)
