@@ -123,7 +123,10 @@ async def test_no_descriptors_for_a_moment(rig: Rig, monkeypatch: pytest.MonkeyP
     assert rig.admitted == 3
 
 
-@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+LOOPS = pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+
+
+@LOOPS
 @pytest.mark.parametrize("turns", range(6))
 def test_whoever_comes_in_while_it_closes_is_told_of_the_end(
     new_loop: Callable[[], asyncio.AbstractEventLoop], turns: int
