@@ -13,7 +13,7 @@ from skyloom_gateway.contract.subset import Subset, TooInvolved
 from tests.examples import examples
 from tests.gateway.contract.schemas import changed, named, objects, scalars, schemas, validator, values
 
-ROUGH = settings(examples(800), suppress_health_check=list(HealthCheck))
+ROUGH = settings(examples(400), suppress_health_check=list(HealthCheck))
 VALUES = 6
 
 
