@@ -147,5 +147,4 @@ def _none_as_sent(answer: Schema) -> Schema:
 
 
 def _words(thing: Any) -> str:
-    own = vars(thing).get("__doc__") if isinstance(thing, type) else thing.__doc__
-    return inspect.cleandoc(own) if own else ""
+    return inspect.cleandoc(thing.__doc__ or "")

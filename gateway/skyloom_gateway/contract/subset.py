@@ -262,7 +262,8 @@ def _text(schema: object) -> str:
 def _unchanged(one: Mapping[str, Schema], other: Mapping[str, Schema]) -> set[str]:
     """The names of the schemas that are the same in both, and all that they refer to as well."""
     same = {name for name in one if name in other and _text(one[name]) == _text(other[name])}
-    while changed := {name for name in same if not references(one[name]) <= same}:
+    behind = {name: references(one[name]) for name in same}
+    while changed := {name for name in same if not behind[name] <= same}:
         same -= changed
     return same
 

@@ -64,7 +64,7 @@ class Point(TypedDict, total=False):
 class Done:
     turn: int
     at: datetime
-    side: Colour
+    side: Annotated[Colour, Field(description="who moved")]
     rank: Rank | None = None
     marks: dict[str, int] | None = None
 

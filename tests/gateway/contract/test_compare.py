@@ -81,6 +81,11 @@ def error_kind(document: Document, code: str, kind: str) -> None:
     error["payload"]["allOf"][1]["properties"]["kind"]["const"] = kind
 
 
+def error_code(document: Document, code: str, other: str) -> None:
+    error = document["components"]["messages"][f"error-{code}"]
+    error["payload"]["allOf"][1]["properties"]["code"]["const"] = other
+
+
 def retryable(document: Document) -> None:
     error = document["components"]["messages"]["error-game.cheating"]
     error["payload"]["allOf"][1]["properties"]["retryable"]["default"] = True
@@ -215,6 +220,29 @@ def test_what_breaks_is_counted_and_what_does_not_is_listed_on_demand() -> None:
     )
 
 
+def test_what_breaks_is_not_listed_among_the_rest() -> None:
+    old = json.loads(json.dumps(document(NOW)))
+    schema(old, "Point")["properties"].update(x={"type": "string"})
+    said = "game.map: body.x: was text, is a number"
+    assert [(str(change), change.breaks) for change in compare(read_contract(json.dumps(old).encode()), NOW)] == [
+        (said, True)
+    ]
+
+
+def test_types_that_go_on_and_on_are_refused() -> None:
+    def chain(leaf: str) -> bytes:
+        old = json.loads(json.dumps(document(NOW)))
+        schemas = old["components"]["schemas"]
+        for place in range(1_500):
+            schemas[f"game.C{place}"] = {"items": {"$ref": f"#/components/schemas/game.C{place + 1}"}}
+        schemas["game.C1500"] = {"type": leaf}
+        schemas["game.Point"]["properties"]["x"] = {"$ref": "#/components/schemas/game.C0"}
+        return json.dumps(old).encode()
+
+    with pytest.raises(ContractError, match="the contracts cannot be compared"):
+        compare(read_contract(chain("string")), read_contract(chain("integer")))
+
+
 def test_apps_that_never_were_in_it_are_not_missed() -> None:
     Path("old.json").write_bytes(document_bytes(contract_of([])))
     done = CliRunner().invoke(main, ["schema", SPEC, "--check", "old.json"])
@@ -278,6 +306,11 @@ FAULTS: list[tuple[bytes, str]] = [
     (broken(lambda old: schema(old, "Tree")["properties"].update(a=1)), "a schema is an object, true or false"),
     (broken(lambda old: schema(old, "Tree").update(anyOf=[])), "game.Tree: anyOf has a value that it may not have"),
     (broken(lambda old: schema(old, "Tree").update(maxItems=-1)), "game.Tree: maxItems has a value that it may not"),
+    (
+        broken(lambda old: error_code(old, "game.cheating", "game.x\n")),
+        '"game.x\\n" is no error code',
+    ),
+    (broken(lambda old: schema(old, "Tree").update(maxItems=True)), "game.Tree: maxItems has a value that it may not"),
     (broken(lambda old: schema(old, "Tree").update(minimum=True)), "game.Tree: minimum has a value that it may not"),
     (broken(lambda old: schema(old, "Tree").update(multipleOf=0)), "game.Tree: multipleOf has a value that it may not"),
     (

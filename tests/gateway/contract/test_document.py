@@ -125,6 +125,12 @@ def test_what_a_server_always_sends_is_required() -> None:
     assert "required" not in schema("Point")
 
 
+def test_a_field_has_no_title_of_its_own_and_its_words_stand_beside_its_type() -> None:
+    assert "title" not in schema("Tree")["properties"]["name"]
+    side = schema("Done")["properties"]["side"]
+    assert side == {"allOf": [{"$ref": "#/components/schemas/game.Colour"}], "description": "who moved"}
+
+
 def test_the_field_that_tells_a_union_apart_is_required() -> None:
     assert schema("Walk")["required"] == ["to", "kind"]
     assert schema("Hit")["required"] == ["target", "kind"]

@@ -142,6 +142,20 @@ CHANGED: list[tuple[Schema, Schema, str]] = [
     ({"const": {"a": 1}}, obj({"a": TEXT}), 'body: was {"a": 1}, is an object'),
     (items(TEXT, maxItems=2), items(TEXT, uniqueItems=True), "body: was of any items, is of distinct items: True"),
     (items([TEXT, WHOLE]), items([TEXT, TEXT]), "body[1]: was a whole number, is text"),
+    ({"const": 1}, {"const": True}, "body: was 1, is true"),
+    ({**WHOLE, "exclusiveMinimum": 0}, {**WHOLE, "minimum": 2}, "is at least 2"),
+    ({"properties": {"a": TEXT}}, {"properties": {"a": LINE}}, "body.a: was of any length"),
+    ({"items": TEXT}, {"items": LINE}, "body[]: was of any length"),
+    (
+        {"type": "object", "patternProperties": {"^a": TEXT}},
+        {"type": "object", "patternProperties": {"^a": TEXT}, "properties": {"ab": LINE}},
+        "body: was an object, is an object",
+    ),
+    (
+        obj({"kind": {"const": "x"}, "a": TEXT}, "kind"),
+        {"anyOf": [obj({"kind": {"const": "y"}, "b": WHOLE}, "kind", "b"), obj({"kind": {"const": "x"}, "a": LINE})]},
+        "body.a: was of any length, is of a length of at most 80",
+    ),
 ]
 
 

@@ -34,6 +34,7 @@ MADE = typescript(contract_of([game]))
         '  "game.ping": Tick;',
         '  | "gateway.internal"',
         "  /** Give orders. */",
+        '/** A turn\'s orders. * / // """ and \\ are no end of it. */',
         f'export const CONTRACT = "{contract_of([game]).hash}";',
     ],
 )
