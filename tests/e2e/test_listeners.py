@@ -9,10 +9,11 @@ import socket
 import ssl
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+import uvloop
 import websockets.asyncio.client as client
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Origin, Subprotocol
@@ -290,6 +291,44 @@ async def test_close_does_not_wait_for_handshakes(server: Server, certificate: t
     writer.close()
     with pytest.raises(OSError):
         await asyncio.open_connection(host, port)
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_a_client_whose_handshake_ends_as_the_server_closes_is_told_of_the_end(
+    new_loop: Callable[[], asyncio.AbstractEventLoop], certificate: tuple[Path, Path]
+) -> None:
+    cert, key = certificate
+
+    async def run() -> list[int]:
+        codes: list[int] = []
+        came = asyncio.Event()
+
+        class Last:
+            """Comes in as the last one: the port closes before its opening is over."""
+
+            def __init__(self, link: Link) -> None:
+                listener.stop_accepting()
+                came.set()
+
+            def received(self, data: bytes) -> None:
+                """Nothing comes."""
+
+            def closed(self, code: int, reason: str) -> None:
+                codes.append(code)
+
+        listener = TcpListener(Last, ListenerSettings(port=0, certificate_file=cert, key_file=key))
+        host, port = await listener.start()
+        _, writer = await asyncio.open_connection(host, port, ssl=ssl.create_default_context(cafile=cert))
+        async with asyncio.timeout(5):
+            await came.wait()
+            await listener.close()
+        writer.transport.abort()
+        assert listener.streams == ()
+        assert listener.connections.admitted == 0
+        return codes
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        assert len(runner.run(run())) == 1
 
 
 async def ended(reader: asyncio.StreamReader) -> bool:

@@ -140,10 +140,8 @@ class Door:
             self._waiting.discard(task)
             if not opening.is_open:
                 opening.ticket.release()
-                if opening.stream is None:
+                if not opening.is_handed_over:  # else the transport closes it
                     opening.sock.close()
-                else:
-                    self._port.strand(opening.stream)
 
     async def _prepare(self, opening: Opening) -> None:
         """Learn who the client is, where a trusted proxy says so first."""
@@ -161,10 +159,11 @@ class Door:
         port, settings, context = self._port, self._port.settings, self.context
 
         def stream() -> Stream:
-            opening.stream = made = port.connect()
+            made = port.connect()
             made.admitted, made.client = opening.ticket, opening.client
             return made
 
+        opening.is_handed_over = True
         if context is None:
             self._waiting.discard(task)  # it is open in a moment, and not to be disturbed
             await self._loop.connect_accepted_socket(stream, opening.sock)
@@ -193,7 +192,7 @@ class Opening:
         self.ticket = ticket
         self.address, self.peer = address, peer
         self.client: Client = None
-        self.stream: Stream | None = None
+        self.is_handed_over = False
         self.is_open = False
 
 

@@ -180,11 +180,6 @@ class Port(ABC):
         """Count a connection in; a trusted proxy is not counted by its own address, but by its clients'."""
         return self.connections.admit(None if self.proxies.trusts(address) else address, self.timers.now())
 
-    def strand(self, stream: Stream) -> None:
-        """A connection ended while it was opened; uvloop tells its stream of the beginning only."""
-        if stream in self._streams:
-            stream.connection_lost(None)
-
     def leave(self, stream: Stream) -> None:
         """A connection is gone."""
         self._streams.discard(stream)
