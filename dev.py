@@ -41,6 +41,7 @@ SIMULATED = [
     f"tests/testing/test_{name}.py" for name in ("promises", "patterns_simulated", "cuts_simulated", "resume_simulated")
 ]
 SEEDS_CI = 1000
+SEEDS_TIMEOUT_SECONDS = 900  # of one test with all its seeds, on a machine with other work
 # What `run` serves: the apps that exist in this checkout.
 APPS = {"apps/chat/skyloom_chat": "skyloom_chat:app", "apps/shop/skyloom_shop": "skyloom_shop:app"}
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
