@@ -188,7 +188,10 @@ def ci(_arguments: Sequence[str]) -> int:
         "docs": docs,
         "deploy": lambda: max(call(check) for check in deploy_checks()),
         "seeds": lambda: call(
-            [tool("python"), "-m", "pytest", *SIMULATED, "--seeds", str(SEEDS_CI), *workers("loadgroup")]
+            [
+                *(tool("python"), "-m", "pytest", *SIMULATED, *workers("loadgroup"), "--maxschedchunk=1"),
+                *(f"--seeds={SEEDS_CI}", f"--timeout={SEEDS_TIMEOUT_SECONDS}"),
+            ]
         ),
         "test": lambda: call(
             [
