@@ -1,6 +1,6 @@
 """What became of a session's requests, so that a repeated one is answered and not run again."""
 
-from collections import OrderedDict
+from collections import deque
 
 OUT_OF_ORDER_MAX = 1024
 """Forgotten ids of a client that does not count that are looked at before that is clear."""
@@ -29,14 +29,25 @@ class Answers:
         size: bytes of frames kept.
     """
 
-    __slots__ = ("_answers_max", "_bytes_max", "_counted", "_counts", "_frames", "_gone", "_out_of_order", "size")
+    __slots__ = (
+        "_answers_max",
+        "_bytes_max",
+        "_counted",
+        "_counts",
+        "_frames",
+        "_gone",
+        "_order",
+        "_out_of_order",
+        "size",
+    )
 
     def __init__(self, answers_max: int, bytes_max: int) -> None:
         self._answers_max = answers_max
         self._bytes_max = bytes_max
-        self._frames: OrderedDict[int, bytes] = OrderedDict()
-        # Older than all of those in `_frames`, which give up their bytes from the oldest on.
-        self._gone: dict[int, None] = {}
+        self._frames: dict[int, bytes] = {}
+        self._order: deque[int] | None = None  # made when it is needed: most of its size is there from the first
+        # So many of the oldest have given up their bytes.
+        self._gone = 0
         self._counts = True
         self._counted = 0
         self._out_of_order: set[int] | None = None
@@ -45,34 +56,35 @@ class Answers:
     def find(self, id: int) -> bytes | None:
         """The frame that answered a request; b"" if it is gone, None if no such request is known."""
         frame = self._frames.get(id)
-        if frame is None and (id in self._gone or 0 < id <= self._counted):
-            return b""
-        return frame
+        return b"" if frame is None and 0 < id <= self._counted else frame
 
     def keep(self, id: int, frame: bytes) -> None:
         """Keep an answer; the oldest go when there are too many."""
-        frames = self._frames
-        frames[id] = frame
+        order = self._order
+        if order is None:
+            order = self._order = deque()
+        order.append(id)
+        self._frames[id] = frame
         self.size += len(frame)
         while self.size > self._bytes_max:
-            oldest, dropped = frames.popitem(last=False)
-            self.size -= len(dropped)
-            self._gone[oldest] = None
-        if len(frames) + len(self._gone) > self._answers_max:
-            self._forget_oldest()
+            oldest = order[self._gone]
+            self.size -= len(self._frames[oldest])
+            self._frames[oldest] = b""
+            self._gone += 1
+        if len(order) > self._answers_max:
+            self._forget(order.popleft())
 
     def clear(self) -> None:
         """Forget all."""
         self._frames.clear()
-        self._gone.clear()
-        self.size = 0
+        self._order = None
+        self._gone = self.size = 0
 
-    def _forget_oldest(self) -> None:
+    def _forget(self, id: int) -> None:
+        frame = self._frames.pop(id)
         if self._gone:
-            id = next(iter(self._gone))
-            del self._gone[id]
+            self._gone -= 1
         else:
-            id, frame = self._frames.popitem(last=False)
             self.size -= len(frame)
         if id == self._counted + 1:
             self._counted = id

@@ -49,10 +49,9 @@ class Replay:
         """Whether all pushes after `seq` are here; not when there was no push of that number yet."""
         return self.base <= seq <= self.seq
 
-    def after(self, seq: int) -> Iterator[tuple[int, bytes]]:
-        """Number and tail of each push after `seq`, oldest first."""
-        for number in range(seq + 1, self.seq + 1):
-            yield number, self._tails[number]
+    def __iter__(self) -> Iterator[tuple[int, bytes]]:
+        """Number and tail of each push that is kept, oldest first."""
+        return iter(self._tails.items())
 
     def clear(self) -> None:
         """Forget all; the count goes on."""

@@ -242,7 +242,7 @@ class Session:
     def replay(self) -> Iterator[bytes]:
         """The frames of all pushes that are kept: after `resume`, those that the client lacks."""
         push = self.codec.push
-        for seq, tail in self._replay.after(self._replay.base):
+        for seq, tail in self._replay:
             yield push(seq, tail)
 
     def close(self, code: CloseCode, reason: str, error: WireError | None = None) -> Close:

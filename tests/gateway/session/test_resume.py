@@ -114,7 +114,7 @@ def test_the_buffer_keeps_the_shared_tail_and_no_copy(codec: Codec) -> None:
     sessions = [greeted(codec), greeted(codec)]
     for session in sessions:
         session.push(tail)
-        assert [kept for _, kept in session._replay.after(0)][0] is tail
+        assert [kept for _, kept in session._replay][0] is tail
 
 
 def test_a_session_is_lost_with_the_first_push_that_its_client_cannot_have(codec: Codec) -> None:

@@ -255,7 +255,7 @@ class SessionMachine(RuleBasedStateMachine):
         assert len(session._replay._tails) <= LIMITS.replay_pushes_max
         assert session._replay.size == sum(map(len, session._replay._tails.values()))
         answers = session._answers
-        assert len(answers._frames) + len(answers._gone) <= LIMITS.answers_max
+        assert len(answers._frames) <= LIMITS.answers_max
         assert answers.size == sum(map(len, answers._frames.values()))
 
 
