@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from functools import partial
+from itertools import cycle
 from typing import Final
 
 from bench.rig.costs import Costs, in_turns
@@ -30,7 +31,7 @@ async def measure_codec(loop: str, scale: float, name: str) -> list[Row]:
     count = max(CONNECTIONS, round(REQUESTS * min(1.0, scale)))
     turns = max(1, round(TURNS * scale))
     plain = requests(codec, "echo.say", {"text": TEXT})
-    frames = [framed(frame, "websocket", text=codec.text) for frame in plain]
+    frames = cycle([framed(frame, "websocket", text=codec.text) for frame in plain])
     with ServerProcess("bare_echo", loop) as bare, ServerProcess("echo", loop) as gateway:
         echoed = await connect(bare.port, CONNECTIONS)
         greeted = await connect(gateway.port, CONNECTIONS, codec=codec)

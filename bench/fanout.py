@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import sys
 from functools import partial
-from typing import Final
+from itertools import cycle, repeat
+from typing import TYPE_CHECKING, Final
 
 from bench.rig.costs import Costs, in_turns
 from bench.rig.load import CODECS, Client, ask, connect, framed, part, requests, speak
@@ -21,6 +22,9 @@ from bench.rig.process import ServerProcess
 from bench.rig.report import Row, main
 from bench.rig.turns import fastest_loop, run_on
 from skyloom_gateway.wire import JSON, Codec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MEMBERS: Final = 200
 MESSAGES: Final = 150
@@ -35,7 +39,7 @@ async def enter(members: list[Client], codec: Codec) -> bytes:
     for member in members:
         await ask(member, codec.request(1, "room.enter", codec.encode_body({})), "websocket", codec)
     say = codec.request(2, "room.say", codec.encode_body({"text": TEXT}))
-    await speak(members[0], members[1:], [framed(say, "websocket", text=codec.text)], 1, 1)
+    await speak(members[0], members[1:], iter([framed(say, "websocket", text=codec.text)]), 1, 1)
     return members[1].last
 
 
@@ -49,8 +53,8 @@ async def measure_codec(loop: str, scale: float, name: str) -> list[Row]:
         members = await connect(gateway.port, MEMBERS, codec=codec)
         push = await enter(members, codec)
         says = requests(codec, "room.say", {"text": TEXT})
-        frames = [framed(frame, "websocket", text=codec.text) for frame in says]
-        same = [framed(push, "websocket", text=codec.text)]
+        frames = cycle([framed(frame, "websocket", text=codec.text) for frame in says])
+        same = repeat(framed(push, "websocket", text=codec.text))
         rows = []
         for title, window in WINDOWS.items():
             baseline = Costs(bare, partial(_say, listeners, same, window))
@@ -64,7 +68,7 @@ async def measure_codec(loop: str, scale: float, name: str) -> list[Row]:
     return rows
 
 
-async def _say(members: list[Client], frames: list[bytes], window: int, count: int) -> None:
+async def _say(members: list[Client], frames: Iterator[bytes], window: int, count: int) -> None:
     await speak(members[0], members[1:], frames, count, window)
 
 

@@ -13,13 +13,16 @@ from websockets.utils import apply_mask
 from skyloom_gateway.wire import JSON, MSGPACK
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from skyloom_gateway.wire import Codec
 
 CONNECT_BATCH: Final = 100
-FRAMES_DIFFERENT: Final = 1_000
-"""Request ids that a client goes through before it begins again."""
+FRAMES_DIFFERENT: Final = 60_000
+"""Request ids that clients go through before they begin again.
+
+Of 100 clients each then has had more than 256 others: an id among its last 256 would be answered from memory, not run.
+"""
 
 RUN_SECONDS_MAX: Final = 60.0
 PART_SECONDS: Final = 0.1
@@ -165,22 +168,21 @@ def is_error(frame: bytes, codec: Codec) -> bool:
     return frame.startswith(b'{"type":"error"') if codec.text else frame[1:2] == b"\x04"
 
 
-async def request_all(clients: list[Client], frames: list[bytes], count: int) -> None:
+async def request_all(clients: list[Client], frames: Iterator[bytes], count: int) -> None:
     """Send `count` requests over all clients, each of them with one under way at a time, and await the answers.
 
     Args:
-        frames: framed requests; each client goes through them in turn.
+        frames: framed requests without end, each with an id that its client has not used of late.
     """
     done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    to_send, to_come, at = count, count, 0
+    to_send, to_come = count, count
 
     def answered(client: Client, answers: int) -> None:
-        nonlocal to_send, to_come, at
+        nonlocal to_send, to_come
         to_come -= answers
         if to_send > 0 and answers:
             to_send -= 1
-            client.write(frames[at])
-            at = (at + 1) % len(frames)
+            client.write(next(frames))
         if (to_come <= 0 or not answers) and not done.done():
             done.set_result(None)
 
@@ -188,14 +190,13 @@ async def request_all(clients: list[Client], frames: list[bytes], count: int) ->
         client.on_frames = answered
     for client in clients[:count]:
         to_send -= 1
-        client.write(frames[at])
-        at = (at + 1) % len(frames)
+        client.write(next(frames))
     await _within_bounds(done)
     if to_come > 0:
         raise ConnectionError("the server closed a connection during the run")
 
 
-async def speak(sender: Client, others: list[Client], frames: list[bytes], count: int, window: int) -> None:
+async def speak(sender: Client, others: list[Client], frames: Iterator[bytes], count: int, window: int) -> None:
     """Have one client say `count` things to all others; returns when everybody has got everything.
 
     At most `window` of them are under way at a time, so that no reader falls behind the server's bounds.
@@ -208,7 +209,7 @@ async def speak(sender: Client, others: list[Client], frames: list[bytes], count
         nonlocal sent
         # The slowest reader may be behind the mean by some, which the window leaves room for.
         while sent < count and sent - min(answered, delivered // len(others)) < window:
-            sender.write(frames[sent % len(frames)])
+            sender.write(next(frames))
             sent += 1
         if answered >= count and delivered >= expected and not done.done():
             done.set_result(None)

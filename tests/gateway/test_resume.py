@@ -135,6 +135,33 @@ async def test_requests_to_an_agent_that_did_not_start_in_time_may_be_repeated(w
     assert EchoAgent.seen == ["x"]
 
 
+async def test_a_request_that_did_not_reach_its_agent_runs_when_it_is_repeated(gate_node: Node) -> None:
+    world = await open_gate(gate_node, settings=GatewaySettings(messages_burst=1000, requests_in_flight=1000))
+    ada = await world.guest()
+    await ada.ask("echo.nothing")
+    (agent,) = (cell for cell in world.node.cells.values() if isinstance(cell.service, EchoAgent))
+    world.node.kill(agent.address)  # the gate does not know it yet
+    told = await ada.error("echo.say", text="x")
+    assert (told.code, told.retryable) == ("gateway.unavailable", True)
+    ada._last_id -= 1
+    assert await ada.ask("echo.say", text="x") == {"text": "x"}
+    assert EchoAgent.seen == ["x"]
+
+
+async def test_the_time_of_an_earlier_absence_ends_nothing(world: World) -> None:
+    ada, welcome = await join(world)
+    ada.cut()
+    await ada.frames(50)
+    again, (second,) = await come_back(world, ada, welcome, 0)
+    assert isinstance(second, Welcome)
+    await again.frames(5)
+    again.cut()
+    await again.frames(50)  # 105 s after the first loss, 50 s after the second
+    _, (third,) = await come_back(world, again, second, 0)
+    assert isinstance(third, Welcome)
+    assert third.recovered
+
+
 async def test_a_newer_connection_takes_over(world: World, transport: str) -> None:
     ada, welcome = await join(world, transport)
     await shout(world, "1")
