@@ -11,7 +11,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright, expect
 
 from tests.e2e.fake_gateway import ORIGIN, launch, serve
-from tests.e2e.server_process import GatewayProcess, running_gateway
+from tests.e2e.server_process import SETTINGS, GatewayProcess, running_gateway
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -30,7 +30,8 @@ async def browser() -> AsyncIterator[Browser]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def gateway(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[GatewayProcess]:
-    async with running_gateway(tmp_path_factory.mktemp("gateway")) as gateway:
+    settings = (*SETTINGS, "gateway.resume_seconds=60")  # the later one counts
+    async with running_gateway(tmp_path_factory.mktemp("gateway"), settings=settings) as gateway:
         yield gateway
     assert "Traceback" not in gateway.log
 
@@ -134,7 +135,7 @@ async def test_a_body_is_kept_between_form_and_json_and_routes(play: Page) -> No
     await expect(play.locator('[data-field="room"]')).to_have_value("attic")
 
 
-async def test_the_connection_can_be_cut_and_comes_back(play: Page, gateway: GatewayProcess) -> None:
+async def test_the_connection_can_be_cut_and_nothing_is_lost(play: Page, gateway: GatewayProcess) -> None:
     await send(play, "chat.create_room", room="cut")
     await send(play, "chat.join", room="cut")
     bob = await gateway.client("bob")
@@ -147,8 +148,20 @@ async def test_the_connection_can_be_cut_and_comes_back(play: Page, gateway: Gat
     await expect(play.get_by_test_id("status")).to_have_attribute("data-status", "connected")
     notes = play.get_by_test_id("note")
     await expect(notes.filter(has_text="Cut for 5 s")).to_have_count(1)
-    await expect(notes.last).to_contain_text("session")
+    await expect(notes.last).to_contain_text("nothing is lost")
+    await expect(play.locator('[data-testid="frame"][data-type="push"]').last).to_contain_text("meanwhile")
     await bob.close()
+
+
+async def test_who_signs_out_leaves_nothing_behind(play: Page) -> None:
+    await send(play, "chat.create_room", room="behind")
+    await play.get_by_test_id("sign-out").click()
+    await play.get_by_test_id("name-input").fill("eve")
+    await play.get_by_test_id("sign-in-button").click()
+    await expect(play.get_by_test_id("me")).to_have_text("eve")
+    await expect(play.get_by_test_id("route-title")).to_have_text("chat.create_room")
+    await expect(play.locator('[data-field="room"]')).to_have_value("")
+    await expect(play.get_by_test_id("frames")).not_to_contain_text("behind")
 
 
 async def test_what_lets_somebody_in_is_not_shown(play: Page) -> None:

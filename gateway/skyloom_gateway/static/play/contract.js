@@ -25,6 +25,11 @@ export class Contract {
     return new Contract(await response.json());
   }
 
+  /** Whether the other one says the same. @param {Contract} other */
+  same(other) {
+    return JSON.stringify(this.#document) === JSON.stringify(other.#document);
+  }
+
   /** In the document's order. @returns {Operation[]} */
   get operations() {
     return Object.values(this.#document.operations ?? {}).flatMap((each) => {

@@ -20,7 +20,8 @@ let operations = new Map();
 let current = null;
 /** The body as a form, or null while it is written as JSON. */
 let form = null;
-let wasOpen = false;
+let wasConnected = false;
+let loading = 0;
 /** What was written for each route, by its address. @type {Map<string, any>} */
 const written = new Map();
 const frames = new Frames();
@@ -30,27 +31,27 @@ const line = new Line((way, data) => frames.add(way, data));
 
 function dialing(fresh) {
   client = fresh;
-  if (!contract) loadContract();
 }
 
 function entered({ session, recovered, first }) {
   const text = first ? "A new session" : recovered ? "The session is taken up where it was: nothing is lost" : "A new session; the old one is gone, with what it had joined";
   frames.note(`${text} (${session.slice(0, 8)}…)`, first || recovered ? "good" : "bad");
+  if (!recovered) loadContract(); // another server may have another one
   showSend();
 }
 
 function statusChanged(status) {
-  if (wasOpen && status !== "connected") frames.note("The connection is gone", "bad");
-  wasOpen = status === "connected";
+  if (wasConnected && status !== "connected") frames.note("The connection is gone", "bad");
+  wasConnected = status === "connected";
   showSend();
 }
 
 function left() {
   client = null;
+  pick(null);
   written.clear();
   byId("frames").replaceChildren();
   byId("auth").value = "";
-  pick(null);
   location.hash = "";
 }
 
@@ -68,13 +69,20 @@ function auth(name) {
 // The contract
 
 async function loadContract() {
+  clearTimeout(loading);
+  let fresh;
   try {
-    contract = await Contract.load();
+    fresh = await Contract.load();
   } catch (error) {
-    byId("routes-none").textContent = `No contract yet: ${error.message}. Trying again…`;
-    setTimeout(loadContract, AGAIN_SECONDS * 1000);
+    if (!contract) byId("routes-none").textContent = `No contract yet: ${error.message}. Trying again…`;
+    loading = setTimeout(loadContract, AGAIN_SECONDS * 1000);
     return;
   }
+  if (contract && fresh.same(contract)) {
+    if (!current) pickFromAddress();
+    return;
+  }
+  contract = fresh;
   operations = new Map(contract.operations.map((operation) => [`${operation.kind}:${operation.route}`, operation]));
   drawRoutes();
   pickFromAddress();
