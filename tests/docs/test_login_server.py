@@ -38,7 +38,8 @@ def post(port: int, path: str, body: bytes) -> int:
         connection.close()
 
 
-def token(key: ec.EllipticCurvePrivateKey = PROVIDER, audience: str = "my-game", seconds: float = 60) -> str:
+def token(key: ec.EllipticCurvePrivateKey = PROVIDER, audience: str = "my-game", seconds: float = 3600) -> str:
+    # Tokens are made when the tests are collected, which may be long before they run.
     return jwt.encode({"sub": "ada", "aud": audience, "exp": time.time() + seconds}, key, "ES256")
 
 
