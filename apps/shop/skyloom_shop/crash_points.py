@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-CRASH_AT: Final = "SKYLOOM_SHOP_CRASH_AT"
+CRASH_AT: Final = "SHOP_CRASH_AT"
+"""Without the prefix of the settings: a gateway refuses a setting that it does not know."""
 
 POINTS: Final = (
     # An order is written, and each of its steps is: before and after the save.
