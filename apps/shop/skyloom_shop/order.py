@@ -17,7 +17,7 @@ from typing import Any, Final
 import structlog
 
 from skyloom import CallError, Expired, Failed, NotExecuted, Service, Unknown, rpc
-from skyloom.patterns.breaker import call_with_circuit
+from skyloom.patterns.breaker import BreakerSettings, Circuits
 from skyloom.patterns.retry import Retry, RetrySettings
 from skyloom.patterns.saga import Saga, SagaUndone, Step
 from skyloom.patterns.saga_store import SagaConflict, SagaRecord
@@ -53,6 +53,9 @@ LOOK_SECONDS: Final = 0.25
 
 DRIVER_BITS: Final = 64
 
+BREAKER: Final = BreakerSettings(slow_seconds=TRY_SECONDS)
+"""A busy database makes every call slow: to refuse them would fail orders that can be carried out."""
+
 RETRIES: Final = RetrySettings(attempts=3, backoff_seconds=0.1, backoff_seconds_max=1.0)
 
 log = structlog.get_logger("skyloom.shop")
@@ -69,6 +72,7 @@ class OrderService(Service):
         driver = f"{self.random.getrandbits(DRIVER_BITS):016x}"  # of this life of the service: the next is another
         self._store = OrderStore(self, driver)
         self._retry = Retry(self, idempotent=True, timeout=STEP_SECONDS, settings=RETRIES)
+        self._circuits = Circuits(self, BREAKER)
         reserve, intend, charge, confirm, record = STEPS
         self._saga: Saga[Order] = Saga(
             self,
@@ -167,7 +171,7 @@ class OrderService(Service):
         async def attempt() -> Any:
             nonlocal uncertain
             try:
-                return await call_with_circuit(self, service, "lua", method, wish, timeout=TRY_SECONDS)
+                return await self._circuits.call(self, service, "lua", method, wish, timeout=TRY_SECONDS)
             except CallError as error:
                 uncertain = uncertain or not isinstance(error, NotExecuted)
                 raise

@@ -72,13 +72,19 @@ def _frozen(value: object, depth: int = DEPTH_MAX) -> bool:
     kind = type(value)
     if kind in ATOMS:
         return True
-    if depth > 0:
-        if kind is tuple or kind is frozenset:
-            return immutable(tuple(value), depth - 1)  # type: ignore[arg-type]  # narrowed by `kind`
+    if depth <= 0:
+        return False
+    if kind is tuple or kind is frozenset:
+        parts: Any = value
+    else:
         fields = _frozen_fields(kind)
-        if fields is not None:
-            return all(_frozen(getattr(value, name), depth - 1) for name in fields)
-    return False
+        if fields is None:
+            return False
+        parts = [getattr(value, name) for name in fields]
+    for part in parts:  # noqa: SIM110 - a generator costs more than the test
+        if type(part) not in ATOMS and not _frozen(part, depth - 1):
+            return False
+    return True
 
 
 def _frozen_fields(kind: type) -> tuple[str, ...] | None:

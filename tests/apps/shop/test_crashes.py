@@ -88,6 +88,7 @@ async def crash_and_return(sim: Sim, point: str, payment: type[Payment]) -> dict
         restarting = asyncio.create_task(restart())
         async with asyncio.timeout(120):
             outcomes = await asyncio.gather(*(buy(*wish) for wish in WISHES))
+        await asyncio.sleep(3.0)  # so that it looks for unfinished orders once more
         await finish(sim, disk)
         restarting.cancel()
     assert len(nodes) > 1, f"it never crashed at {point}"

@@ -114,3 +114,21 @@ async def test_while_payment_is_away_orders_fail_and_nothing_is_held(sim: Sim) -
     with pytest.raises(CallError, match="shop.order_failed"):
         await orders.create_order("ada", "o1", (("sword", 1),))
     await finish(sim, disk)
+
+
+@pytest.mark.sim(seeds=2)
+async def test_a_slow_database_makes_orders_slow_and_fails_none(sim: Sim) -> None:
+    disk = new_disk()
+
+    async def pause() -> None:
+        await asyncio.sleep(1.0)
+
+    node = await open_node(sim, disk, pause=pause)
+    orders = OrderService.at(node.root, "ORDER", timeout=100.0)
+
+    async def buy_some(user: str) -> None:
+        for number in range(3):
+            await orders.create_order(user, f"o{number}", (("potion", 1),))
+
+    await asyncio.gather(*(buy_some(f"u{number}") for number in range(40)))
+    await finish(sim, disk)
