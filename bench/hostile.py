@@ -16,6 +16,7 @@ import json
 import subprocess
 import sys
 from contextlib import contextmanager
+from itertools import count as count_from
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
@@ -51,10 +52,11 @@ class Honest:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self._numbers = count_from(1)  # an id of before would be answered from memory
 
     async def ask(self, number: int) -> None:
         """`Asker.ask`."""
-        request = JSON.request(number, "echo.say", JSON.encode_body({"text": "x"}))
+        request = JSON.request(next(self._numbers), "echo.say", JSON.encode_body({"text": "x"}))
         await ask(self._client, request, "websocket", JSON)
 
 
@@ -163,13 +165,19 @@ async def measure_stalled(loop: str, count: int) -> Row:
         for member in (reader, speaker):
             await ask(member, JSON.request(1, "room.enter", JSON.encode_body({})), "websocket", JSON)
         probes: list[Asker] = [Honest(client) for client in askers]
-        sentence = framed(JSON.request(2, "room.say", JSON.encode_body({"text": SAID})), "websocket", text=True)
-        with speaking(lambda: speaker.write(sentence)):
+        body = JSON.encode_body({"text": SAID})
+        numbers = count_from(2)
+
+        def say() -> None:
+            sentence = JSON.request(next(numbers), "room.say", body)
+            speaker.write(framed(sentence, "websocket", text=True))
+
+        with speaking(say):
             quiet = await waits(probes, QUIET_SECONDS)
         attack = await asyncio.to_thread(Attack, "stalled", server.port, ATTACK_SECONDS, count)
         before, cpu = server.forget_peak(), server.cpu_seconds()
         attack.go_on()
-        with speaking(lambda: speaker.write(sentence)):
+        with speaking(say):
             under, drop = await asyncio.gather(
                 waits(probes, ATTACK_SECONDS), all_dropped(server, HONEST + 2, ATTACK_SECONDS)
             )

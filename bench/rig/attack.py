@@ -25,6 +25,7 @@ RECEIVE_BYTES = 4096
 TURN_SECONDS = 0.002
 WATCHED = 200
 FLOOD_TEXT = "x" * 1_000
+FLOOD_BLOCK = 64
 FILES = 16_000
 HELD_MAX = 12_000
 UPGRADE = (
@@ -129,10 +130,10 @@ def connects(port: int, seconds: float, per_second: int) -> None:
 
 async def flood(port: int, seconds: float, count: int) -> None:
     """Clients that send half a mebibyte a second each, and come back when they are closed."""
-    block = b"".join(
-        framed(frame, "websocket", text=True) for frame in requests(JSON, "echo.say", {"text": FLOOD_TEXT})[:64]
-    )
-    pause = len(block) / (512 * 1024)
+    # Ids that go up all the time: what repeats itself would be answered from memory.
+    frames = [framed(frame, "websocket", text=True) for frame in requests(JSON, "echo.say", {"text": FLOOD_TEXT})]
+    blocks = [b"".join(frames[at : at + FLOOD_BLOCK]) for at in range(0, len(frames), FLOOD_BLOCK)]
+    pause = len(blocks[0]) / (512 * 1024)
     sent = closed = 0
     lives: list[float] = []
     begin()
@@ -149,7 +150,10 @@ async def flood(port: int, seconds: float, count: int) -> None:
             began = perf_counter()
             gone = asyncio.Event()
             client.on_frames = lambda _, frames, gone=gone: None if frames else gone.set()  # type: ignore[misc]  # mypy knows no lambda with defaults here
+            at = 0
             while perf_counter() < end and not gone.is_set():
+                block = blocks[at % len(blocks)]
+                at += 1
                 client.write(block)
                 sent += len(block)
                 try:

@@ -11,6 +11,9 @@ MESSAGES_BURST = 100
 # Acks, pings and pongs cost little, and one ack per push is honest use even in a busy room.
 CONTROLS_PER_SECOND = 1000.0
 CONTROLS_BURST = 2000
+# A client that comes back repeats what it lacks an answer for, and no more; a short request may have a long answer.
+REPEATS_PER_SECOND = 50.0
+REPEATS_BURST = 512
 REFUSALS_MAX = 100
 NOTICE_INTERVAL_SECONDS = 1.0
 # Above the burst, so that a client within its rate never meets it, however slow the answers are.
@@ -35,6 +38,8 @@ class SessionLimits:
         messages_burst: requests and notifies at once, after a quiet time.
         controls_per_second: acks, pings and pongs.
         controls_burst: acks, pings and pongs at once.
+        repeats_per_second: requests that came before.
+        repeats_burst: requests that came before at once.
         refusals_max: frames over a rate, less the frames within it that came between, that close the session.
         notice_interval_seconds: the least time between two errors about dropped frames that have no answer.
         requests_in_flight_max: requests without an answer yet.
@@ -56,6 +61,8 @@ class SessionLimits:
     messages_burst: int = MESSAGES_BURST
     controls_per_second: float = CONTROLS_PER_SECOND
     controls_burst: int = CONTROLS_BURST
+    repeats_per_second: float = REPEATS_PER_SECOND
+    repeats_burst: int = REPEATS_BURST
     refusals_max: int = REFUSALS_MAX
     notice_interval_seconds: float = NOTICE_INTERVAL_SECONDS
     requests_in_flight_max: int = REQUESTS_IN_FLIGHT_MAX

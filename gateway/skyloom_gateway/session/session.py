@@ -122,6 +122,7 @@ class Session:
         "_notice_at",
         "_own_messages",
         "_refusals",
+        "_repeats",
         "_replay",
         "_requests_max",
         "_seq_lost",
@@ -145,6 +146,7 @@ class Session:
         self._own_messages = Bucket(limits.messages_per_second, limits.messages_burst)
         self._messages: Bucket | Allowance = self._own_messages
         self._controls = Bucket(limits.controls_per_second, limits.controls_burst)
+        self._repeats = Bucket(limits.repeats_per_second, limits.repeats_burst)
         self._refusals = 0
         self._notice_at = now
         self._in_flight: set[int] = set()
@@ -296,10 +298,10 @@ class Session:
             return self.close(malformed.close_code, malformed.reason)
         if type(frame) is Request:
             id = frame.id
-            # A higher id is surely new: most clients count. One that came before costs as little as an ack; were it
-            # refused for its rate, as new ones are, its client would think that it did not run.
+            # A higher id is surely new: most clients count. One that came before has a rate of its own; were it refused
+            # as new ones are, its client would think that it did not run.
             if id <= self._highest_id and (event := self._repeated(id)) is not None:
-                wait = self._controls.take(now)
+                wait = self._repeats.take(now)
                 return self._refuse(None, wait, now) if wait else event
             wait = self._messages.take(now)
             if wait:

@@ -351,18 +351,29 @@ def test_a_repeat_takes_no_place_of_those_in_flight(codec: Codec) -> None:
 
 
 def test_a_repeated_request_is_not_refused_for_its_rate(codec: Codec) -> None:
-    session = greeted(codec, replace(LIMITS, messages_burst=2, controls_burst=3))
+    session = greeted(codec, replace(LIMITS, messages_burst=2, repeats_burst=3))
     answered(session, 1)
     assert isinstance(ask(session, 2), RequestEvent)
     assert code(ask(session, 3)) == "gateway.rate_limited"
     assert ask(session, 1) == Response(1, None)
     assert ask(session, 2) == Nothing()
     assert code(ask(session, 3)) == "gateway.rate_limited"
-    # But it is not for nothing: it counts as an ack or a ping does.
+    # But it is not for nothing: it has a rate of its own.
     assert ask(session, 1) == Response(1, None)
     flooded = ask(session, 1)
     assert isinstance(flooded, ErrorFrame)
     assert (flooded.id, flooded.error.code) == (0, "gateway.rate_limited")
+
+
+def test_a_client_may_repeat_all_that_it_may_lack_and_not_for_ever(codec: Codec) -> None:
+    """A short request for a long answer must not be free: it would be repeated a thousand times a second."""
+    session = greeted(codec)
+    answered(session, 1, body="x" * 10_000)
+    lacked = LIMITS.answers_max + LIMITS.requests_in_flight_max
+    assert {type(ask(session, 1)) for _ in range(lacked)} == {Response}
+    ends = [isinstance(ask(session, 1), Close) for _ in range(2 * LIMITS.refusals_max + lacked)]
+    assert any(ends)
+    assert session.state is State.CLOSED
 
 
 def test_a_rate_is_the_sessions_and_not_the_connections(codec: Codec) -> None:

@@ -28,6 +28,8 @@ LIMITS = SessionLimits(
     requests_in_flight_max=3,
     controls_per_second=20,
     controls_burst=6,
+    repeats_per_second=15,
+    repeats_burst=4,
     replay_pushes_max=4,
     answers_max=3,
 )
@@ -65,6 +67,7 @@ class SessionMachine(RuleBasedStateMachine):
         self.session = Session("s", "u", self.codec, LIMITS, 0.0, "secret")
         self.messages = TextbookBucket(10, 5)
         self.controls = TextbookBucket(20, 6)
+        self.repeats = TextbookBucket(15, 4)
         self.waiting: set[int] = set()
         self.answered: list[tuple[int, bytes]] = []  # the last ones
         self.refused = 0
@@ -125,7 +128,8 @@ class SessionMachine(RuleBasedStateMachine):
             assert isinstance(event, Close)
             return
         repeated = kind == "request" and (id in self.waiting or id in dict(self.answered))
-        bucket = self.messages if kind in ("request", "notify") and not repeated else self.controls
+        counted = self.messages if kind in ("request", "notify") else self.controls
+        bucket = self.repeats if repeated else counted
         if not bucket.take(self.now_ms):
             self.refused += 1
             self.streak += 1
