@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -215,11 +215,12 @@ async def test_a_flood_of_requests(game: Game, kind: str) -> None:
 
 @pytest.mark.usefixtures("flat")
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_flood_that_goes_on_after_the_close(game: Game, kind: str) -> None:
+@pytest.mark.parametrize("ids", [range(1, 1001), [*range(1, 101)] * 10], ids=["new", "repeated"])
+async def test_a_flood_that_goes_on_after_the_close(game: Game, kind: str, ids: Sequence[int]) -> None:
     async with await Wire.guest(kind, game.ports, "flood") as wire:
         body = wire.codec.encode_body({"text": "x" * 10_000})
-        for _ in range(10):
-            wire.send(*(wire.codec.request(id, "echo.say", body) for id in range(100)))
+        for start in range(0, len(ids), 100):
+            wire.send(*(wire.codec.request(id, "echo.say", body) for id in ids[start : start + 100]))
         await wire.end()  # cut off: what the gateway said before may be lost with the reset
 
 
