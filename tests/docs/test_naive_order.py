@@ -1,8 +1,7 @@
 """The seeds find the naive order's two faults, and the page quotes the commands that replay them."""
 
-from collections.abc import Callable, Coroutine
+import importlib
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,16 +12,15 @@ EXAMPLE = "docs/examples/naive_order.py"
 PAGE = Path(__file__).resolve().parents[2] / "docs/why/orders.md"
 
 
-@pytest.mark.parametrize(
-    "test", [naive_order.test_no_more_is_sold_than_there_is, naive_order.test_an_order_is_charged_once]
-)
-def test_a_fault_is_found_at_the_seed_that_the_page_names(test: Callable[[Sim], Coroutine[Any, Any, None]]) -> None:
+@pytest.mark.parametrize("test", ["test_no_more_is_sold_than_there_is", "test_an_order_is_charged_once"])
+def test_a_fault_is_found_at_the_seed_that_the_page_names(test: str) -> None:
+    module = importlib.reload(naive_order)  # another test loads it too, and the last one to do so owns its error's code
     tried: list[int] = []
 
     async def one(sim: Sim) -> None:
         tried.append(sim.seed)
-        await test(sim)
+        await getattr(module, test)(sim)
 
     with pytest.raises(AssertionError):
         simulate(one, seeds=range(200))
-    assert f"{EXAMPLE}::{test.__name__} --seed {tried[-1]}\n" in PAGE.read_text("utf-8")
+    assert f"{EXAMPLE}::{test} --seed {tried[-1]}\n" in PAGE.read_text("utf-8")
