@@ -150,16 +150,7 @@ class Server:
     async def _listen(self) -> None:
         gateway = self.settings.gateway
         settings = _listener_settings(self.settings, gateway.port, "websocket")
-        connections = Connections(
-            settings.connections_max,
-            settings.connections_per_address_max,
-            connects_per_second=settings.connects_per_second_max,
-            connects_burst=settings.connects_burst_max,
-            accepts_per_second=settings.accepts_per_second_max,
-            accepts_burst=settings.accepts_burst_max,
-            refused_max=settings.connections_refused_max,
-            loopback_is_limited=settings.loopback_is_limited,
-        )
+        connections = Connections.within(settings)
         timers: Timers = _NodeTimers(self.node)
         websocket = WebSocketListener(self.gate.accept, self._pages(), settings, timers, connections)
         self.host, self.port = await websocket.start()
@@ -258,6 +249,7 @@ def _listener_settings(settings: Settings, port: int, kind: LinkKind) -> Listene
         close_timeout_seconds=gateway.close_timeout_seconds,
         output_messages_max=gateway.unsent_messages,
         output_bytes_max=gateway.unsent_bytes,
+        output_bytes_total_max=gateway.unsent_bytes_total,
         connections_max=gateway.connections,
         connections_per_address_max=gateway.connections_per_address,
         accepts_per_second_max=gateway.connects_per_second,

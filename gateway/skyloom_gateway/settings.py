@@ -144,6 +144,14 @@ class GatewaySettings(Section):
             description="bytes waiting for a client that reads too slowly before it is closed",
         ),
     ] = 256 * KIBIBYTE
+    unsent_bytes_total: Annotated[
+        int,
+        Field(
+            ge=4 * KIBIBYTE,
+            le=1024 * 1024 * MEBIBYTE,
+            description="bytes waiting for all clients together; past it those for whom the most waits are closed",
+        ),
+    ] = 64 * MEBIBYTE
     replay_pushes: Annotated[
         int,
         Field(ge=1, le=1_000_000, description="pushes kept for a client that lost its connection and comes back"),
@@ -279,6 +287,10 @@ class GatewaySettings(Section):
             raise PydanticCustomError("sizes", "hello_bytes is above frame_bytes: lower it or raise frame_bytes")
         if self.unsent_bytes < self.frame_bytes:
             raise PydanticCustomError("sizes", "unsent_bytes is below frame_bytes: raise it or lower frame_bytes")
+        if self.unsent_bytes_total < self.unsent_bytes:
+            raise PydanticCustomError(
+                "sizes", "unsent_bytes_total is below unsent_bytes: raise it or lower unsent_bytes"
+            )
         if self.replay_pushes > self.unsent_messages:
             raise PydanticCustomError("sizes", "replay_pushes is above unsent_messages: a client gets them all at once")
         if self.replay_bytes > self.unsent_bytes:

@@ -166,6 +166,7 @@ def test_everything_wrong_is_listed_with_where_it_came_from(monkeypatch: pytest.
         ({"tls_key": "key.pem"}, "tls_certificate and tls_key go together"),
         ({"frame_bytes": 1024}, "hello_bytes is above frame_bytes"),
         ({"unsent_bytes": 4096}, "unsent_bytes is below frame_bytes"),
+        ({"unsent_bytes_total": 262_143}, "unsent_bytes_total is below unsent_bytes"),
         ({"origins": "example.com"}, "scheme://host"),
         ({"origins": ["https://a.example/path"]}, "scheme://host"),
         ({"authenticators": "tickets"}, "each is guest, ticket, jwt or module:object"),

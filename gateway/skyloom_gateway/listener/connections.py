@@ -1,17 +1,25 @@
-"""How many connections there are, and whether there may be one more."""
+"""How many connections there are, whether there may be one more, and what waits for them all."""
 
 from __future__ import annotations
 
 import ipaddress
 from enum import Enum
+from typing import TYPE_CHECKING
 
+from skyloom_gateway.listener.backlog import Backlog
 from skyloom_gateway.session.bucket import Bucket
 from skyloom_gateway.session.buckets import Buckets
+
+if TYPE_CHECKING:
+    from typing import Self
+
+    from skyloom_gateway.listener.settings import ListenerSettings
 
 CONNECTS_PER_SECOND = 20.0
 CONNECTS_BURST = 200
 ACCEPTS_PER_SECOND = 1000.0
 ACCEPTS_BURST = 1000
+OUTPUT_BYTES_MAX = 64 * 1024 * 1024
 ADDRESSES_MAX = 10_000  # addresses whose rate of connections is remembered
 FILES_KEPT_FREE = 256  # for databases, logs, pages and for connections that are told to go away
 
@@ -45,12 +53,16 @@ class Connections:
             refused ones among them.
         accepts_per_second, accepts_burst: connections taken from the kernel, of all addresses.
         refused_max: connections over a limit that may wait to be told why.
+        output_bytes_max: output that may wait for all clients together.
         loopback_is_limited: whether the limits of an address hold for loopback.
         files_max: limit of open files; asked of the system when None.
     """
 
     accepts: Bucket
     """Lets a connection be accepted."""
+
+    backlog: Backlog
+    """What waits for all of them."""
 
     def __init__(
         self,
@@ -62,6 +74,7 @@ class Connections:
         accepts_per_second: float = ACCEPTS_PER_SECOND,
         accepts_burst: int = ACCEPTS_BURST,
         refused_max: int = 64,
+        output_bytes_max: int = OUTPUT_BYTES_MAX,
         loopback_is_limited: bool = False,
         files_max: int | None = None,
     ) -> None:
@@ -76,7 +89,23 @@ class Connections:
         self.refused = 0
         self._by_network: dict[str, int] = {}
         self.accepts = Bucket(accepts_per_second, accepts_burst)
+        self.backlog = Backlog(output_bytes_max)
         self._connects = Buckets(connects_per_second, connects_burst, ADDRESSES_MAX)
+
+    @classmethod
+    def within(cls, settings: ListenerSettings) -> Self:
+        """A count with the limits of a listener's settings."""
+        return cls(
+            settings.connections_max,
+            settings.connections_per_address_max,
+            connects_per_second=settings.connects_per_second_max,
+            connects_burst=settings.connects_burst_max,
+            accepts_per_second=settings.accepts_per_second_max,
+            accepts_burst=settings.accepts_burst_max,
+            refused_max=settings.connections_refused_max,
+            output_bytes_max=settings.output_bytes_total_max,
+            loopback_is_limited=settings.loopback_is_limited,
+        )
 
     def admit(self, address: str | None, now: float) -> Ticket:
         """Count a connection in.

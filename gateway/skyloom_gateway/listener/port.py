@@ -41,16 +41,7 @@ class Port(ABC):
         self.acceptor = acceptor
         self.settings = settings
         self.timers: Timers = timers or LoopTimers()
-        self.connections = connections or Connections(
-            settings.connections_max,
-            settings.connections_per_address_max,
-            connects_per_second=settings.connects_per_second_max,
-            connects_burst=settings.connects_burst_max,
-            accepts_per_second=settings.accepts_per_second_max,
-            accepts_burst=settings.accepts_burst_max,
-            refused_max=settings.connections_refused_max,
-            loopback_is_limited=settings.loopback_is_limited,
-        )
+        self.connections = connections or Connections.within(settings)
         self.proxies = Proxies(settings.trusted_proxies, settings.forwarded_header)
         self.accepting = True
         self.is_loopback = is_loopback(settings.host)

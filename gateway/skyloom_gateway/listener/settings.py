@@ -33,6 +33,8 @@ class ListenerSettings:
         stall_seconds: how long a client may take nothing of the output that waits for it.
         close_timeout_seconds: how long a closing client may take before it is cut off.
         output_messages_max, output_bytes_max: output that may wait for a client, in messages and in bytes.
+        output_bytes_total_max: output that may wait for all clients together; past it those for whom the most waits are
+            cut off.
         control_frames_per_second_max: WebSocket pings and pongs accepted in any one second.
         connections_max: connections in all; also held 256 below the process's limit of open files.
         connections_per_address_max: connections of one IPv4 address or IPv6 /64 network.
@@ -67,6 +69,7 @@ class ListenerSettings:
     close_timeout_seconds: float = 5.0
     output_messages_max: int = 256
     output_bytes_max: int = 256 * 1024
+    output_bytes_total_max: int = 64 * 1024 * 1024
     control_frames_per_second_max: int = 100
     connections_max: int = 10_000
     connections_per_address_max: int = 100

@@ -39,6 +39,7 @@ class Stream(asyncio.Protocol, ABC):
     """What WebSocket and TCP connections have in common."""
 
     __slots__ = (
+        "_backlog",
         "_batched",
         "_close_timer",
         "_closing",
@@ -79,6 +80,7 @@ class Stream(asyncio.Protocol, ABC):
         self._settings = port.settings
         self._timers = port.timers
         self._now = port.timers.now
+        self._backlog = port.connections.backlog
         self._receiver: Receiver | None = None
         self._out: list[bytes] = []
         self._out_bytes = 0
@@ -173,11 +175,12 @@ class Stream(asyncio.Protocol, ABC):
         if self._lost:
             return
         self._lost = self._closing = True
-        for timer in (self._life_timer, self._stall_timer, self._close_timer):
-            if timer is not None:
-                timer.cancel()
-        self._life_timer = self._stall_timer = self._close_timer = None
+        self._stop_watching()
+        if self._close_timer is not None:
+            self._close_timer.cancel()
+            self._close_timer = None
         self._out.clear()
+        self._backlog.leave(self)
         self._ticket.release()
         self._port.leave(self)
         receiver, self._receiver = self._receiver, None
@@ -194,12 +197,14 @@ class Stream(asyncio.Protocol, ABC):
         self._paused = self._hold = True
         self._unsent_bytes = self._transport.get_write_buffer_size()
         self._moved = self._now()
+        self._backlog.weigh(self, self.buffered_bytes)  # not limited here: the transport is in the midst of a write
         if self._stall_timer is None:
             self._stall_timer = self._timers.call_later(STALL_CHECK_SECONDS, self._check_stall)
 
     def resume_writing(self) -> None:
         """The kernel has taken all."""
         self._paused = False
+        self._backlog.leave(self)
         if self._stall_timer is not None:
             self._stall_timer.cancel()
             self._stall_timer = None
@@ -225,9 +230,12 @@ class Stream(asyncio.Protocol, ABC):
         self._out.append(data)
         self._out_bytes += len(data)
         if self._paused:
-            settings = self._settings
-            if len(self._out) > settings.output_messages_max or self.buffered_bytes > settings.output_bytes_max:
+            settings, waiting = self._settings, self.buffered_bytes
+            if len(self._out) > settings.output_messages_max or waiting > settings.output_bytes_max:
                 self.cut(CloseCode.OVERLOADED, "slow consumer: too much output waits")
+            else:
+                self._backlog.weigh(self, waiting)
+                self._backlog.limit()
         elif self._out_bytes > CORK_BYTES_MAX:
             self._write_out()
 
@@ -319,6 +327,8 @@ class Stream(asyncio.Protocol, ABC):
         self._pong = None
         self._out.clear()
         self._out_bytes = 0
+        self._stop_watching()
+        self._backlog.leave(self)
         if not self._lost:
             self._transport.abort()
 
@@ -331,6 +341,12 @@ class Stream(asyncio.Protocol, ABC):
             self.close(INTERNAL_ERROR, "internal error")
 
     # Timers.
+
+    def _stop_watching(self) -> None:
+        for timer in (self._life_timer, self._stall_timer):
+            if timer is not None:
+                timer.cancel()
+        self._life_timer = self._stall_timer = None
 
     def start_life(self, seconds: float, reason: str) -> None:
         """Cut the connection off after `seconds`, unless this or `start_keepalive` is called again first."""
@@ -374,6 +390,8 @@ class Stream(asyncio.Protocol, ABC):
             self.cut(CloseCode.OVERLOADED, "slow consumer: took no output")
         elif not self._lost:
             self._stall_timer = self._timers.call_later(STALL_CHECK_SECONDS, self._check_stall)
+            self._backlog.weigh(self, self.buffered_bytes)
+            self._backlog.limit()
 
 
 def peer_name(peername: object) -> tuple[str | None, str]:
