@@ -81,6 +81,79 @@ async def test_attempts_are_counted_and_the_last_error_is_raised(node: Node) -> 
     assert len(flaky.times) == 3
 
 
+class Fickle(Service):
+    """Leaves in the midst of its work."""
+
+    name = "FICKLE"
+
+    @rpc
+    async def work(self) -> None:
+        self.timeout(0.5, self.leave)
+        await self.sleep(100)
+
+    async def leave(self) -> None:
+        self.exit()
+
+
+class Stern(Service):
+    name = "FICKLE"
+
+    @rpc
+    async def work(self) -> None:
+        raise NotSold("no")
+
+
+async def fickle_try(node: Node, dest: Address | str, way: str) -> None:
+    node.shared.setdefault(RetryBudget, {})[dest] = _rich(node)
+    settings = RetrySettings(attempts=50, attempt_seconds=1.0)
+    if way == "typed":
+        retry = Retry(node.root, idempotent=True, settings=settings, budget=_rich(node))
+
+        async def work() -> None:
+            await node.call(dest, "lua", "work", timeout=1)
+
+        await retry.run(work)
+    else:
+        circuit = way == "circuit"
+        await retry_call(node.root, dest, "lua", "work", idempotent=True, circuit=circuit, settings=settings)
+
+
+@pytest.mark.parametrize("way", ["call", "circuit", "typed"])
+@pytest.mark.parametrize("by_name", [False, True])
+async def test_that_a_try_may_have_run_is_said_even_when_the_last_one_did_not_start(
+    node: Node, by_name: bool, way: str
+) -> None:
+    fickle = await start(node, Fickle)
+    with pytest.raises(Unknown, match="an earlier one may have run") as caught:
+        await fickle_try(node, "FICKLE" if by_name else fickle.address, way)
+    assert isinstance(caught.value.__cause__, NotExecuted)
+    assert caught.value.code == "skyloom.unknown"
+
+
+async def test_so_it_is_when_the_circuit_opens_in_between(node: Node) -> None:
+    flaky = await start(node, Flaky, 100)
+    for _ in range(6):
+        with pytest.raises(Failed):
+            await retry_call(node.root, "FLAKY", "lua", "work", idempotent=True, circuit=True)
+    with pytest.raises(Unknown) as caught:
+        await retry_call(node.root, "FLAKY", "lua", "work", idempotent=True, circuit=True)
+    assert len(flaky.times) == 20
+    assert getattr(caught.value.__cause__, "code", None) == "skyloom.circuit_open"
+
+
+async def test_a_callee_that_says_no_in_the_end_is_believed(node: Node) -> None:
+    fickle = await start(node, Fickle)
+    node.loop.call_later(0.55, lambda: asyncio.ensure_future(node.spawn(Stern)))
+    with pytest.raises(NotSold):
+        await fickle_try(node, "FICKLE", "call")
+    assert fickle.address not in node.cells
+
+
+async def test_nothing_is_said_to_have_run_when_no_try_started(node: Node) -> None:
+    with pytest.raises(UnknownName):
+        await fickle_try(node, "FICKLE", "call")
+
+
 async def test_a_business_error_is_not_repeated_unless_it_says_so(node: Node) -> None:
     flaky = await start(node, Flaky, 1, "no")
     with pytest.raises(NotSold):

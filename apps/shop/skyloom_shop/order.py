@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import structlog
 
-from skyloom import CallError, Expired, Failed, NotExecuted, Service, Unknown, rpc
+from skyloom import Expired, Failed, Service, rpc
 from skyloom.patterns.breaker import BreakerSettings, Circuits
 from skyloom.patterns.retry import Retry, RetrySettings
 from skyloom.patterns.saga import Saga, SagaUndone, Step
@@ -166,22 +166,7 @@ class OrderService(Service):
 
     async def _ask(self, service: str, method: str, wish: object) -> Any:
         """Call through the circuit breaker, again when it may help; all these calls are harmless when repeated."""
-        uncertain = False
-
-        async def attempt() -> Any:
-            nonlocal uncertain
-            try:
-                return await self._circuits.call(self, service, "lua", method, wish, timeout=TRY_SECONDS)
-            except CallError as error:
-                uncertain = uncertain or not isinstance(error, NotExecuted)
-                raise
-
-        try:
-            return await self._retry.run(attempt)
-        except NotExecuted as error:
-            if uncertain:  # the last try did nothing, but one before it may have
-                raise Unknown(f"{service} {method}: {error.message}", code=error.code) from error
-            raise
+        return await self._retry.run(self._circuits.call, self, service, "lua", method, wish, timeout=TRY_SECONDS)
 
     # -- what goes wrong -------------------------------------------------------------------------------------
 

@@ -13,13 +13,14 @@ never when the callee says no, by a `Failed` with a code of its own, unless it i
 How often: `attempts` times in all, with an exponential back-off of full jitter in between ("Exponential Backoff And
 Jitter", AWS Architecture Blog, 2015), all within one deadline, and only as long as the budget lasts: 10% of the calls
 plus 1 a second, for each service that is called. Retries beyond that would keep down a service that tries to get up.
-When no retry is left, the last error is raised.
+When no retry is left, the last error is raised; but Unknown, with that as its cause, where it is NotExecuted and an
+earlier try may have run: whoever gets NotExecuted takes it that nothing has happened.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, ParamSpec, TypeVar
 
 from skyloom.message.address import Address
 from skyloom.message.errors import CallError, Failed, NotExecuted, Unknown
@@ -124,20 +125,26 @@ def _budget(caller: Service, dest: Address | str) -> RetryBudget:
     return budget
 
 
-async def _wait(
-    caller: Service, error: CallError, retries: int, settings: RetrySettings, budget: RetryBudget, deadline: float
-) -> None:
-    """Wait before the next try. Raises the error of the last one when there must be none."""
-    if retries >= settings.attempts - 1:
+def _give_up(error: CallError, unsure: CallError | None) -> NoReturn:
+    """Raise the last error, or Unknown when that would hide that an earlier try may have run."""
+    if unsure is None or not isinstance(error, NotExecuted):
         raise error
+    raise Unknown(f"the last try did not start ({error}), but an earlier one may have run ({unsure})") from error
+
+
+async def _wait(caller: Service, retries: int, settings: RetrySettings, budget: RetryBudget, deadline: float) -> bool:
+    """Wait before the next try. False when there must be none."""
+    if retries >= settings.attempts - 1:
+        return False
     seconds = caller.random.random() * settings.backoff(retries)
     if caller.clock.now() + seconds >= deadline:
-        raise error
+        return False
     if not budget.spend():
         caller.node.counters["retries_refused"] += 1
-        raise error
+        return False
     caller.node.counters["retries"] += 1
     await caller.sleep(seconds)
+    return True
 
 
 class Retry:
@@ -160,17 +167,21 @@ class Retry:
         self._budget = budget or RetryBudget(caller.clock.now)
 
     async def run(self, make: Callable[P, Coroutine[Any, Any, T]], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Await ``make(*args)``, again if need be. Raises what the last try raised."""
+        """Await ``make(*args)``, again if need be. Raises what the last try raised; see the module's docstring."""
         caller, retries = self._caller, 0
+        unsure: CallError | None = None
         deadline = min(caller.deadline, caller.clock.now() + self._timeout)
         self._budget.called()
         while True:
             try:
                 return await make(*args, **kwargs)
             except CallError as error:
-                if not may_repeat(error, idempotent=self._idempotent):
-                    raise
-                await _wait(caller, error, retries, self._settings, self._budget, deadline)
+                if not (
+                    may_repeat(error, idempotent=self._idempotent)
+                    and await _wait(caller, retries, self._settings, self._budget, deadline)
+                ):
+                    _give_up(error, unsure)
+                unsure = unsure if isinstance(error, NotExecuted) else error
             retries += 1
 
 
@@ -188,7 +199,7 @@ async def retry_call(
 
     `timeout` is in seconds, for all tries together, 5 unless told, and never more than what remains of the request
     being handled. With `circuit` every try goes through `call_with_circuit`. The budget is the node's for `dest`.
-    Raises what the last try raised.
+    Raises what the last try raised, or Unknown when that would hide that an earlier try may have run.
     """
     cell = caller._cell  # what `caller.call` calls, at half its price
     node = cell.node
@@ -198,6 +209,7 @@ async def retry_call(
     deadline = node.now() + (CALL_TIMEOUT_SECONDS if timeout is None else timeout)
     seconds = timeout if settings.attempt_seconds is None else _least(timeout, settings.attempt_seconds)
     retries = 0
+    unsure: CallError | None = None
     while True:
         try:
             if circuit:
@@ -206,9 +218,12 @@ async def retry_call(
             address = dest if isinstance(dest, Address) else await caller.query(dest)
             return await cell.call(address, ptype, args, seconds)
         except CallError as error:
-            if not may_repeat(error, idempotent=idempotent):
-                raise
-            await _wait(caller, error, retries, settings, budget, min(deadline, caller.deadline))
+            if not (
+                may_repeat(error, idempotent=idempotent)
+                and await _wait(caller, retries, settings, budget, min(deadline, caller.deadline))
+            ):
+                _give_up(error, unsure)
+            unsure = unsure if isinstance(error, NotExecuted) else error
         retries += 1
         seconds = _least(deadline - node.now(), settings.attempt_seconds)
 
