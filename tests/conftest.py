@@ -1,4 +1,4 @@
-"""Which event loop a test runs on, how tracebacks in logs look, and how much Hypothesis tries."""
+"""Which event loop a test runs on, and how much Hypothesis tries."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -13,9 +13,6 @@ pytest_plugins = ["tests.postgres"]
 
 # These talk to other processes, which know nothing of virtual time.
 REAL_TIME_FOLDERS = {"e2e", "packaging"}
-
-# Those that structlog draws with `rich` cost 30 ms each, and many services fail here on purpose.
-structlog.dev.ConsoleRenderer.get_active().exception_formatter = structlog.dev.plain_traceback
 
 
 def pytest_asyncio_loop_factories(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgpack
 import pytest
+import structlog
 import uvloop
 from typer.testing import CliRunner
 
@@ -266,3 +267,24 @@ def test_the_command_line_says_what_is_no_service() -> None:
     for spec in ("nothing", "no_such_module:X", "itertools:count"):
         assert CliRunner().invoke(main, ["replay", "x", spec]).exit_code == 2
     assert CliRunner().invoke(main, ["gateway", "x:y", "--record", "nonsense"]).exit_code == 2
+
+
+@pytest.mark.parametrize("verbose", [[], ["--verbose"]])
+def test_the_command_says_in_one_line_where_a_replay_diverges(
+    recorded: tuple[Path, list[object]], verbose: list[str]
+) -> None:
+    structlog.get_config()["processors"][:] = [structlog.dev.ConsoleRenderer()]  # `_quiet` puts back what was there
+    done = CliRunner().invoke(main, ["replay", str(recorded[0]), f"{Dearer.__module__}:Dearer", *verbose])
+    assert done.exit_code == 1
+    first, *more = done.output.splitlines()
+    last = more[-1] if verbose else first
+    assert last.startswith("skyloom: event ")
+    assert ", replayed (" in last
+    assert ("Traceback" in done.output) == bool(verbose)
+    assert bool(more) == bool(verbose)
+
+
+def test_the_command_says_that_a_replay_went_the_same(recorded: tuple[Path, list[object]]) -> None:
+    done = CliRunner().invoke(main, ["replay", str(recorded[0]), f"{Notebook.__module__}:Notebook"])
+    assert (done.exit_code, done.output.splitlines()[1:]) == (0, [])
+    assert done.output.startswith("Notebook did the same in all ")

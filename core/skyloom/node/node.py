@@ -28,6 +28,7 @@ from skyloom.node.executor import Executor
 from skyloom.node.harbor import Harbor
 from skyloom.node.loop_watch import LoopWatch
 from skyloom.node.names import Names
+from skyloom.node.plain_log import hide_variables
 from skyloom.node.run_queue import RunQueue
 from skyloom.node.services import STOP_SECONDS, Services
 from skyloom.node.worker import CURRENT
@@ -78,6 +79,7 @@ class Node:
         watch_loop: bool = True,
     ) -> None:
         Address.parse(str(Address(name, 0)))  # refuses a bad name
+        hide_variables()
         self.name = name
         self.random = rng or random.Random()
         self.env: dict[str, str] = dict(env or {})
