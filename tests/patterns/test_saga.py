@@ -344,9 +344,26 @@ async def test_who_runs_anothers_saga_is_stopped_by_the_version(
     found = await store.load("test.order", "a")
     assert found is not None
     await store.save(replace(found, version=1, done=("hold",)))
-    with pytest.raises(SagaConflict):
+    with capture_logs() as logged, pytest.raises(SagaConflict):
         await waiting
     assert world.log == ["hold"]
+    ours = [line for line in logged if line.get("task") != waiting.get_name()]
+    assert [(line["log_level"], line["event"], line["id"]) for line in ours] == [
+        ("warning", "saga left to whoever has it now", "a")
+    ]
+
+
+async def test_losing_a_saga_that_was_taken_up_is_one_line_in_the_log(
+    node: Node, world: World, store: MemorySagaStore[Order]
+) -> None:
+    await store.create(SagaRecord("test.order", "a", Order("a"), done=("paint",)))
+    with capture_logs() as logged:
+        shop = await start(node, Shop, world, store)
+        assert await shop.saga.resume() == 1
+        await asyncio.sleep(1)
+    assert shop.saga.running == []
+    assert [(line["event"], "exc_info" in line) for line in logged] == [("saga left to whoever has it now", False)]
+    assert "paint" in logged[0]["reason"]
 
 
 async def test_records_that_name_steps_which_are_gone_are_left_alone(

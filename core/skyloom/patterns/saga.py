@@ -148,7 +148,7 @@ class Saga(Generic[S]):
         if task is None:
             if len(self._running) >= self._running_max:
                 raise TooManySagas(f"{self._running_max} sagas {self.name!r} are running")
-            task = self._start(id, self._begin(SagaRecord(self.name, id, copied(state))))
+            task = self._start(SagaRecord(self.name, id, copied(state)), again=False)
         record = await asyncio.shield(task)
         if isinstance(record, Exception):
             raise record
@@ -166,17 +166,24 @@ class Saga(Generic[S]):
         waiting = [record for record in records if record.id not in self._running]
         taken = waiting[: max(0, self._running_max - len(self._running))]
         for record in taken:
-            self._start(record.id, self._drive(record, again=True))
+            self._start(record, again=True)
         return len(taken)
 
     async def status(self, id: str) -> SagaRecord[S] | None:
         """How far the saga of this id came, by the store; None if there is none."""
         return await self._store.load(self.name, id)
 
-    def _start(self, id: str, work: Coroutine[Any, Any, SagaRecord[S] | Exception]) -> asyncio.Task[Any]:
-        task = self._running[id] = self._service.fork(work)
-        task.add_done_callback(lambda _: self._running.pop(id))
+    def _start(self, record: SagaRecord[S], *, again: bool) -> asyncio.Task[Any]:
+        task = self._running[record.id] = self._service.fork(self._to_its_end(record, again=again))
+        task.add_done_callback(lambda _: self._running.pop(record.id))
         return task
+
+    async def _to_its_end(self, record: SagaRecord[S], *, again: bool) -> SagaRecord[S] | Exception:
+        try:
+            return await (self._drive(record, again=True) if again else self._begin(record))
+        except SagaConflict as conflict:  # whoever has the record now goes on with it: nothing has failed here
+            log.warning("saga left to whoever has it now", saga=self.name, id=record.id, reason=str(conflict))
+            return conflict
 
     async def _begin(self, record: SagaRecord[S]) -> SagaRecord[S] | Exception:
         try:
