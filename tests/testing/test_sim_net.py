@@ -115,6 +115,23 @@ async def test_a_crash_runs_no_finally_and_others_see_it(sim: Sim) -> None:
         await one.call(address, "lua", "work")
 
 
+class Bank(Service):
+    """Has a name that all nodes know."""
+
+    name = "BANK"
+
+
+async def test_the_name_of_a_crashed_node_s_service_goes_to_its_successor(sim: Sim) -> None:
+    first, one = await sim.node("first"), await sim.node("one")
+    bank = await first.spawn(Bank)
+    assert await one.find("BANK", 0.0) == bank
+    first.crash(detect=3)
+    successor = await (await sim.node("second")).spawn(Bank)
+    assert await one.find("BANK", 0.0) == successor
+    await sim.advance(5)  # the loss of the first is seen now
+    assert await one.find("BANK", 0.0) == successor
+
+
 def test_no_finally_runs_when_the_world_of_a_crash_is_gone() -> None:
     cleaned: list[str] = []
 

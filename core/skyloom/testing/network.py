@@ -202,7 +202,9 @@ class SimNet:
         return max(self._last.values()) if self.in_flight else None
 
     def announce(self, name: str, address: Address) -> None:
-        self._names.setdefault(name, address)
+        holder = self._names.get(name)
+        if holder is None or holder.node not in self._members:  # of a node that crashed, which nobody took off yet
+            self._names[name] = address
 
     def withdraw(self, name: str, address: Address) -> None:
         if self._names.get(name) == address:

@@ -1,17 +1,19 @@
-"""The shop crashes, at every named point, and comes back: every order ends, and nothing is doubled or lost."""
+"""The shop crashes, at every named point, and comes back: each order ends, its user hears of it, none is doubled."""
 
 import asyncio
 
 import pytest
 from sqlalchemy import Connection, select
 
-from skyloom import CallError
-from skyloom.testing import Sim
+from skyloom import CallError, Service, rpc
+from skyloom.testing import Sim, TestNode
 from skyloom_shop.crash_points import POINTS, armed
 from skyloom_shop.order import OrderService
 from skyloom_shop.order_state import order_key
+from skyloom_shop.outbox import Update
 from skyloom_shop.payment import Payment
-from skyloom_shop.schema import charges
+from skyloom_shop.relay import Relay
+from skyloom_shop.schema import charges, outbox
 from skyloom_shop.stock import release
 from tests.apps.shop.memory import finish, new_disk, open_node
 from tests.apps.shop.providers import Card, card_payment
@@ -27,9 +29,7 @@ WISHES = [
     ("joe", (("sword", 1),)),
     ("ann", (("horse", 1), ("torch", 2))),
 ]
-# Where nobody follows orders, the relay tells nobody.
-EVERYWHERE = [point for point in POINTS if not point.startswith("relay.")]
-INSIDE = [point for point in EVERYWHERE if not point.startswith("provider.")]
+INSIDE = [point for point in POINTS if not point.startswith("provider.")]
 
 
 def take_from_joe(connection: Connection) -> None:
@@ -39,6 +39,25 @@ def take_from_joe(connection: Connection) -> None:
         release(connection, [key])
 
 
+class Follower(Service):
+    """A user's agent: notes what the relay tells."""
+
+    def __init__(self, user: str, heard: list[Update]) -> None:
+        self.user = user
+        self.heard = heard
+
+    async def on_start(self) -> None:
+        await Relay.at(self, "SHOP_RELAY").follow(self.user)
+
+    @rpc
+    async def order_updates(self, updates: list[Update]) -> None:
+        self.heard.extend(updates)
+
+
+def told(connection: Connection) -> set[Update]:
+    return {Update(row.user_name, row.order_id, row.status, row.version) for row in connection.execute(select(outbox))}
+
+
 class _Crashed(BaseException):
     """Ends a transaction that a crash interrupts."""
 
@@ -46,7 +65,8 @@ class _Crashed(BaseException):
 async def crash_and_return(sim: Sim, point: str, payment: type[Payment]) -> dict[str, str]:
     """Place orders on a shop that crashes whenever it reaches `point`, a few times; how each was answered."""
     disk = new_disk()
-    nodes = [await open_node(sim, disk, payment=payment, name="shop-0")]
+    nodes: list[TestNode] = []
+    heard: list[Update] = []
     is_down = False
     is_rare = "refund" in point or "sweep" in point
     skipped = 0 if is_rare else sim.random.choice([0, 0, 1])
@@ -76,14 +96,21 @@ async def crash_and_return(sim: Sim, point: str, payment: type[Payment]) -> dict
                     return error.code
             await asyncio.sleep(ASK_AGAIN_SECONDS)
 
+    async def start() -> None:
+        node = await open_node(sim, disk, payment=payment, name=f"shop-{len(nodes)}")
+        nodes.append(node)
+        for user, _ in WISHES:
+            await node.spawn(Follower, user, heard)
+
     async def restart() -> None:
         nonlocal is_down
         while True:
             await asyncio.sleep(RESTART_SECONDS)
             if is_down:
-                nodes.append(await open_node(sim, disk, payment=payment, name=f"shop-{len(nodes)}"))
                 is_down = False
+                await start()
 
+    await start()
     with armed(hook):
         restarting = asyncio.create_task(restart())
         async with asyncio.timeout(120):
@@ -91,6 +118,8 @@ async def crash_and_return(sim: Sim, point: str, payment: type[Payment]) -> dict
         await asyncio.sleep(3.0)  # so that it looks for unfinished orders once more
         await finish(sim, disk)
         restarting.cancel()
+        await asyncio.sleep(1.0)  # so that the relay has looked once more
+    assert set(heard) == disk.transact(told)
     assert len(nodes) > 1, f"it never crashed at {point}"
     return {user: outcome for (user, _), outcome in zip(WISHES, outcomes, strict=True)}
 
@@ -104,10 +133,10 @@ async def test_a_shop_that_crashes_finishes_every_order(sim: Sim) -> None:
     assert outcomes["joe"] != ""
 
 
-@pytest.mark.sim(seeds=len(EVERYWHERE))
+@pytest.mark.sim(seeds=len(POINTS))
 async def test_a_shop_that_crashes_finishes_every_order_with_a_provider_outside(sim: Sim) -> None:
     card = Card(rng=sim.chance("card"))
-    outcomes = await crash_and_return(sim, EVERYWHERE[sim.seed % len(EVERYWHERE)], card_payment(card))
+    outcomes = await crash_and_return(sim, POINTS[sim.seed % len(POINTS)], card_payment(card))
     assert outcomes["eve"] == "shop.out_of_stock"
     assert outcomes["bob"] in ("card.declined", "shop.order_failed")
     done = {order_key(user, "o1") for user, outcome in outcomes.items() if not outcome}
