@@ -9,6 +9,7 @@ it has used, "memory" with the bytes it holds and "clients" with its connections
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import sys
 import tempfile
@@ -96,6 +97,8 @@ async def start(kind: str, stack: AsyncExitStack) -> tuple[dict[str, int], Calla
 async def run(kind: str) -> None:
     async with AsyncExitStack() as stack:
         ports, clients = await start(kind, stack)
+        gc.collect()
+        gc.freeze()  # as the server command does; here for all kinds
         print(json.dumps(ports), flush=True)
         answers = {b"cpu": process_time, b"memory": resident_bytes, b"clients": clients}
         lines = asyncio.StreamReader()

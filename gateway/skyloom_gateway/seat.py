@@ -374,7 +374,7 @@ class Seat:
         """Send or keep a push whose tail is encoded already."""
         link = self.link
         if link is not None:
-            link.send(self.session.push(tail))
+            link.send(self.session.push(tail), tail)
         elif self.session.keep(tail):
             self._weigh()
         else:

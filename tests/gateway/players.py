@@ -42,10 +42,10 @@ class FakeLink:
         self.sent: list[bytes] = []
         self.closing: tuple[int, str] | None = None
 
-    def send(self, frame: bytes) -> None:
+    def send(self, frame: bytes, tail: bytes = b"") -> None:
         assert type(frame) is bytes
         if self.closing is None:
-            self.sent.append(frame)
+            self.sent.append(frame + tail)
 
     def close(self, code: int, reason: str, frame: bytes | None = None) -> None:
         if self.closing is None:

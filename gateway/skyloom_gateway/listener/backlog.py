@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from skyloom_gateway.wire import CloseCode
-
 if TYPE_CHECKING:
     from skyloom_gateway.listener.stream import Stream
 
@@ -48,4 +46,4 @@ class Backlog:
         for stream in sorted(self._waiting, key=self._waiting.__getitem__, reverse=True):
             if self.bytes <= goal:
                 return
-            stream.cut(CloseCode.OVERLOADED, "slow consumer: too much output waits for all clients together")
+            stream.give_up("slow consumer: too much output waits for all clients together")

@@ -28,19 +28,18 @@ SHORT_HEADERS = {first: tuple(bytes((first, length)) for length in range(126)) f
 _FIRST_BYTES = frozenset(fin | opcode for fin in (0, 0x80) for opcode in (0, 1, 2)) | {0x88, 0x89, 0x8A}
 
 
-def server_frame(first: int, payload: bytes) -> bytes:
-    """A whole data frame from a server: not masked, not fragmented.
+def server_header(first: int, length: int) -> bytes:
+    """What comes before a server's message of `length` bytes: it is not masked, not fragmented.
 
     Args:
         first: TEXT_FRAME or BINARY_FRAME.
-        payload: the message.
+        length: the message's bytes.
     """
-    length = len(payload)
     if length < 126:
-        return SHORT_HEADERS[first][length] + payload
+        return SHORT_HEADERS[first][length]
     if length < 65_536:
-        return _HEADER_16(first, 126, length) + payload
-    return _HEADER_64(first, 127, length) + payload
+        return _HEADER_16(first, 126, length)
+    return _HEADER_64(first, 127, length)
 
 
 def client_frame_bytes(data: bytes, position: int, payload_bytes_max: int) -> int:

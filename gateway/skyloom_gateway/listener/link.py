@@ -56,10 +56,14 @@ class Link(Protocol):
     def buffered_bytes(self) -> int:
         """Bytes of output that the kernel has not taken yet."""
 
-    def send(self, frame: bytes) -> None:
+    def send(self, frame: bytes, tail: bytes = b"") -> None:
         """Send one encoded frame. Never blocks and never raises; dropped when the link is closing.
 
         A link whose unsent output passes the settings' bounds is cut off with close code 1013.
+
+        Args:
+            frame: all of it, or what comes before `tail`.
+            tail: what many links are sent alike; a long one is not copied for each that has to wait.
         """
 
     def close(self, code: int, reason: str, frame: bytes | None = None) -> None:

@@ -8,6 +8,7 @@ import ipaddress
 import socket
 import ssl
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Sequence
 
 from skyloom_gateway.listener.connections import Connections, Refusal, Ticket
@@ -19,6 +20,11 @@ from skyloom_gateway.listener.stream import Stream
 from skyloom_gateway.listener.timers import LoopTimers
 from skyloom_gateway.listener.tls import server_context
 from skyloom_gateway.wire import CloseCode
+
+SMALL_WRITE_BYTES = 4096
+WRITE_BYTES_AT_ONCE = 512 * 1024  # in one turn of the loop, of what is larger than that
+CUTS_AT_ONCE = 16  # in one turn of the loop
+STREAMS_AT_ONCE = 4  # in one turn of the loop, of those that sent more than is taken in one go
 
 
 class Port(ABC):
@@ -47,6 +53,8 @@ class Port(ABC):
         self.is_loopback = is_loopback(settings.host)
         self._streams: set[Stream] = set()
         self._batched: list[Stream] = []
+        self._waiting: deque[Stream] = deque()
+        self._cutting: deque[Stream] = deque()
         self._server: asyncio.AbstractServer | None = None
         self._door: Door | None = None
         self._empty: asyncio.Future[None] | None = None
@@ -150,8 +158,47 @@ class Port(ABC):
 
     def _flush(self) -> None:
         batched, self._batched = self._batched, []
+        bytes_left = WRITE_BYTES_AT_ONCE
         for stream in batched:
-            stream.end_turn()
+            size = stream.held_bytes
+            if size <= SMALL_WRITE_BYTES:
+                stream.end_turn()
+            elif bytes_left > 0:
+                bytes_left -= size
+                stream.end_turn()
+            else:
+                self._batched.append(stream)
+        if self._batched:
+            self.timers.call_later(0, self._flush)
+
+    def take_soon(self, stream: Stream) -> None:
+        """Call `stream.take_turn` in one of the loop's next turns, after those that wait already."""
+        self._waiting.append(stream)
+        if len(self._waiting) == 1:
+            self.timers.call_later(0, self._take)
+
+    def _take(self) -> None:
+        waiting = self._waiting
+        for _ in range(min(STREAMS_AT_ONCE, len(waiting))):
+            stream = waiting[0]
+            stream.take_turn()
+            waiting.popleft()
+        if waiting:
+            self.timers.call_later(0, self._take)
+
+    def cut_soon(self, stream: Stream) -> None:
+        """Cut off a stream that has said why, in one of the loop's next turns."""
+        self._cutting.append(stream)
+        if len(self._cutting) == 1:
+            self.timers.call_later(0, self._cut)
+
+    def _cut(self) -> None:
+        cutting = self._cutting
+        for _ in range(min(CUTS_AT_ONCE, len(cutting))):
+            cutting[0].cut(CloseCode.OVERLOADED, "slow consumer")
+            cutting.popleft()
+        if cutting:
+            self.timers.call_later(0, self._cut)
 
     def enter(self, stream: Stream, address: str | None, ticket: Ticket | None = None) -> Ticket:
         """Count a new connection, and cut it at once when too many wait to be told why they may not stay.

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 CORK_BYTES_MAX = 64 * 1024  # corked output is written early past this, so that a batch is not in memory twice
 STALL_CHECK_SECONDS = 1.0
+FRAMES_AT_ONCE = 4  # of one client's in one turn of the loop; what it sent beyond waits, so that nobody waits for it
+SHARED_BYTES_MIN = 1024  # a shorter tail is copied sooner than kept track of
 LATE_BYTES_MAX = 128 * 1024  # input after the close began; what was on its way is less, a flood is more
 NOT_CLOSED_CLEANLY = 1006  # RFC 6455 section 7.1.5; never travels
 INTERNAL_ERROR = 1011
@@ -54,13 +56,15 @@ class Stream(asyncio.Protocol, ABC):
         "_moved",
         "_now",
         "_out",
-        "_out_bytes",
+        "_out_messages",
         "_paused",
         "_pinged",
         "_pong",
         "_port",
         "_reason",
         "_receiver",
+        "_rest",
+        "_rest_at",
         "_settings",
         "_stall_timer",
         "_ticket",
@@ -70,6 +74,7 @@ class Stream(asyncio.Protocol, ABC):
         "address",
         "admitted",
         "client",
+        "held_bytes",
         "peer",
     )
 
@@ -83,7 +88,8 @@ class Stream(asyncio.Protocol, ABC):
         self._backlog = port.connections.backlog
         self._receiver: Receiver | None = None
         self._out: list[bytes] = []
-        self._out_bytes = 0
+        self._out_messages = 0  # that wait since the kernel took no more
+        self.held_bytes = 0  # of output that is not with the transport
         # The answer to the newest ping of a client that takes no output.
         self._pong: bytes | None = None
         # _hold says that one of the others holds output back; kept for the hot path.
@@ -94,6 +100,7 @@ class Stream(asyncio.Protocol, ABC):
         self._heard = self._pinged = 0.0
         self._moved = 0.0
         self._unsent_bytes = self._late_bytes = 0
+        self._rest, self._rest_at = b"", 0  # input that waits for its turn: the bytes from this position on
         self._life_timer: TimerHandle | None = None
         self._stall_timer: TimerHandle | None = None
         self._close_timer: TimerHandle | None = None
@@ -109,8 +116,8 @@ class Stream(asyncio.Protocol, ABC):
         """The socket is there."""
 
     @abstractmethod
-    def consume(self, data: bytes) -> None:
-        """Bytes have arrived; output is corked until this returns."""
+    def consume(self, data: bytes, position: int) -> None:
+        """Bytes have arrived, new ones from `position` on; output is corked until this returns."""
 
     @abstractmethod
     def ended(self) -> None:
@@ -153,15 +160,38 @@ class Stream(asyncio.Protocol, ABC):
             if self._late_bytes > LATE_BYTES_MAX:
                 self.cut(NOT_CLOSED_CLEANLY, "sent on after the close")
                 return
+        if self._rest:  # TLS may hand on what it had in hand already
+            self._rest += data
+        else:
+            self._consume(data, 0)
+
+    def _consume(self, data: bytes, position: int) -> None:
         self._corked = self._hold = True
         try:
-            self.consume(data)
+            self.consume(data, position)
         except Exception:  # noqa: BLE001 - logged; a fault on one connection must not reach the others
             self._failed("received")
         self._uncork()
 
+    def wait_turn(self, data: bytes, position: int) -> None:
+        """Enough of this client's for now: the bytes from `position` on wait until the others had their turn."""
+        self._rest, self._rest_at = data, position
+        self._transport.pause_reading()
+        self._port.take_soon(self)
+
+    def take_turn(self) -> None:
+        """Take some more of what waits."""
+        data, self._rest = self._rest, b""
+        if self._lost or not data:
+            return
+        self._consume(data, self._rest_at)
+        if not self._rest and not self._transport.is_closing():
+            self._transport.resume_reading()
+
     def eof_received(self) -> None:
         """The client has half-closed; returning None closes the transport once the output is flushed."""
+        while self._rest and not self._closing:  # a TLS transport tells of the end while it is paused
+            self.take_turn()
         self._corked = self._hold = True
         try:
             self.ended()
@@ -179,6 +209,7 @@ class Stream(asyncio.Protocol, ABC):
         if self._close_timer is not None:
             self._close_timer.cancel()
             self._close_timer = None
+        self._rest = b""
         self._out.clear()
         self._backlog.leave(self)
         self._ticket.release()
@@ -220,7 +251,7 @@ class Stream(asyncio.Protocol, ABC):
     @property
     def buffered_bytes(self) -> int:
         """Bytes of output that the kernel has not taken yet."""
-        return 0 if self._lost else self._out_bytes + self._transport.get_write_buffer_size()
+        return 0 if self._lost else self.held_bytes + self._transport.get_write_buffer_size()
 
     def put(self, data: bytes) -> None:
         """Hold output back within the bounds; past them the client is cut off."""
@@ -228,22 +259,43 @@ class Stream(asyncio.Protocol, ABC):
             self.hold_turn(data)
             return
         self._out.append(data)
-        self._out_bytes += len(data)
+        self.held_bytes += len(data)
         if self._paused:
+            self._out_messages += 1
             settings, waiting = self._settings, self.buffered_bytes
-            if len(self._out) > settings.output_messages_max or waiting > settings.output_bytes_max:
-                self.cut(CloseCode.OVERLOADED, "slow consumer: too much output waits")
+            if self._out_messages > settings.output_messages_max or waiting > settings.output_bytes_max:
+                self.give_up("slow consumer: too much output waits")
             else:
                 self._backlog.weigh(self, waiting)
                 self._backlog.limit()
-        elif self._out_bytes > CORK_BYTES_MAX:
+        elif self.held_bytes > CORK_BYTES_MAX:
             self._write_out()
+
+    def give_up(self, reason: str) -> None:
+        """Cut off a client that reads too slowly: soon, since others in its room may do the same."""
+        self.note(CloseCode.OVERLOADED, reason)
+        self._closing = True
+        self._out.clear()
+        self.held_bytes = 0
+        self._stop_watching()
+        self._backlog.leave(self)
+        self._port.cut_soon(self)
+
+    def put_shared(self, head: bytes, tail: bytes) -> None:
+        """Like `put` or `hold_turn`, for a message whose tail others hold too: it is copied when it is written."""
+        if not self._hold:
+            self.hold_turn(head)
+        else:
+            self._out.append(head)
+            self.held_bytes += len(head)
+        if not self._closing:
+            self.put(tail)
 
     def hold_turn(self, data: bytes) -> None:
         """Hold back the first output of a turn of the loop, and all that follows in it."""
         self._hold = True
         self._out.append(data)
-        self._out_bytes += len(data)
+        self.held_bytes += len(data)
         if not self._batched:
             self._batched = True
             self._port.flush_soon(self)
@@ -264,7 +316,7 @@ class Stream(asyncio.Protocol, ABC):
     def put_last(self, data: bytes) -> None:
         """Like `put`, but without bounds: the last words of a connection that is closing."""
         self._out.append(data)
-        self._out_bytes += len(data)
+        self.held_bytes += len(data)
 
     def _uncork(self) -> None:
         self._corked = False
@@ -285,7 +337,7 @@ class Stream(asyncio.Protocol, ABC):
         out = self._out
         data = out[0] if len(out) == 1 else b"".join(out)
         out.clear()
-        self._out_bytes = 0
+        self.held_bytes = self._out_messages = 0
         self._transport.write(data)
 
     def _end_output(self) -> None:
@@ -320,13 +372,13 @@ class Stream(asyncio.Protocol, ABC):
             self._close_timer = self._timers.call_later(seconds, self._transport.abort)
 
     def cut(self, code: int, reason: str) -> None:
-        """End the connection at once, whatever the client does."""
+        """End the connection at once, whatever the client does; the first cause counts."""
         self.note(code, reason)
         self._closing = True
         self._eof_wanted = False
         self._pong = None
         self._out.clear()
-        self._out_bytes = 0
+        self.held_bytes = 0
         self._stop_watching()
         self._backlog.leave(self)
         if not self._lost:

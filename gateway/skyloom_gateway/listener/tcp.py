@@ -7,7 +7,7 @@ from typing import ClassVar
 from skyloom_gateway.listener.link import LinkKind
 from skyloom_gateway.listener.port import Port
 from skyloom_gateway.listener.proxy_header import LINE_START, SIGNATURE
-from skyloom_gateway.listener.stream import Stream, check_code
+from skyloom_gateway.listener.stream import FRAMES_AT_ONCE, SHARED_BYTES_MIN, Stream, check_code
 from skyloom_gateway.wire import MSGPACK, CloseCode, Codec, ErrorKind, WireError, close_error
 
 LENGTH_BYTES = 2
@@ -41,22 +41,21 @@ class TcpConnection(Stream):
 
     # Link.
 
-    def send(self, frame: bytes) -> None:
+    def send(self, frame: bytes, tail: bytes = b"") -> None:
         """`Link.send`. A frame too long for the protocol is a fault of the server's and ends the link."""
         if self._closing:
             return
-        length = len(frame)
-        if length < 256:
-            data = _LENGTHS[length] + frame
-        elif length <= FRAME_BYTES_MAX:
-            data = length.to_bytes(LENGTH_BYTES, "big") + frame
-        else:
+        length = len(frame) + len(tail)
+        if length > FRAME_BYTES_MAX:
             self.close(CloseCode.TOO_BIG, f"an answer of {length} bytes does not fit a frame of {FRAME_BYTES_MAX}")
             return
-        if self._hold:
-            self.put(data)
+        header = _LENGTHS[length] if length < 256 else length.to_bytes(LENGTH_BYTES, "big")
+        if len(tail) > SHARED_BYTES_MIN:
+            self.put_shared(header + frame, tail)
+        elif self._hold:
+            self.put(b"%b%b%b" % (header, frame, tail))
         else:
-            self.hold_turn(data)
+            self.hold_turn(b"%b%b%b" % (header, frame, tail))
 
     def close(self, code: int, reason: str, frame: bytes | None = None) -> None:
         """`Link.close`: an error frame that says why, then the end of the stream."""
@@ -100,7 +99,7 @@ class TcpConnection(Stream):
         self.start_keepalive()
         self._uncork()
 
-    def consume(self, data: bytes) -> None:
+    def consume(self, data: bytes, position: int) -> None:
         """Cut the bytes into frames."""
         receiver = self._receiver
         if self.is_closing() or receiver is None:
@@ -113,9 +112,12 @@ class TcpConnection(Stream):
             data = bytes(partial)
             self._partial = None
         received = receiver.received
-        position, end = 0, len(data)
-        needed = LENGTH_BYTES
+        end, needed, frames_left = len(data), LENGTH_BYTES, FRAMES_AT_ONCE
         while end - position >= LENGTH_BYTES:
+            if not frames_left:
+                self.wait_turn(data, position)
+                return
+            frames_left -= 1
             length = (data[position] << 8) | data[position + 1]
             if length > self._frame_bytes_max:
                 self.close(CloseCode.TOO_BIG, f"frame of {length} bytes; the limit is {self._frame_bytes_max}")

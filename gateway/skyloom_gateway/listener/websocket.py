@@ -29,7 +29,7 @@ from skyloom_gateway.listener.frames import (
     client_frame_bytes,
     clip,
     close_frame,
-    server_frame,
+    server_header,
 )
 from skyloom_gateway.listener.handshake import (
     answer,
@@ -42,7 +42,7 @@ from skyloom_gateway.listener.link import Acceptor, LinkKind, Receiver, Timers
 from skyloom_gateway.listener.pages import Pages
 from skyloom_gateway.listener.port import Port
 from skyloom_gateway.listener.settings import ListenerSettings
-from skyloom_gateway.listener.stream import NOT_CLOSED_CLEANLY, Stream, check_code
+from skyloom_gateway.listener.stream import FRAMES_AT_ONCE, NOT_CLOSED_CLEANLY, SHARED_BYTES_MIN, Stream, check_code
 from skyloom_gateway.wire import JSON, CloseCode, Codec
 
 FEED_BYTES = 4096  # a slice this small holds at most 682 pings, so a flood is noticed before it has cost much
@@ -136,16 +136,18 @@ class WebSocketConnection(Stream):
 
     # Link.
 
-    def send(self, frame: bytes) -> None:
+    def send(self, frame: bytes, tail: bytes = b"") -> None:
         """`Link.send`, framed by hand: a server's data frame is 2 to 10 bytes of header and the data."""
         if self._closing:
             return
-        length = len(frame)
-        data = self._headers[length] + frame if length < 126 else server_frame(self._plain, frame)
-        if self._hold:
-            self.put(data)
+        length = len(frame) + len(tail)
+        header = self._headers[length] if length < 126 else server_header(self._plain, length)
+        if len(tail) > SHARED_BYTES_MIN:
+            self.put_shared(header + frame, tail)
+        elif self._hold:
+            self.put(b"%b%b%b" % (header, frame, tail))
         else:
-            self.hold_turn(data)
+            self.hold_turn(b"%b%b%b" % (header, frame, tail))
 
     def close(self, code: int, reason: str, frame: bytes | None = None) -> None:
         """`Link.close`, with the close handshake of RFC 6455 section 7."""
@@ -179,16 +181,24 @@ class WebSocketConnection(Stream):
         """A client has `open_timeout_seconds` to say what it wants."""
         self.start_life(self._settings.open_timeout_seconds, "no HTTP request in time")
 
-    def consume(self, data: bytes) -> None:
+    def consume(self, data: bytes, position: int) -> None:
         """Bytes to the handshake, the fast path or the library."""
         protocol = self._protocol
         if self._received is None or protocol is None:
             if not self._closing:
                 self._open(data)
         elif self._fast and not self._closing:
-            self._scan(protocol, data)
+            self._scan(protocol, data, position)
         else:
-            self._feed(protocol, data)
+            self._feed(protocol, data[position:])
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone; so is all of this, without a garbage collection, which everybody would wait for."""
+        super().connection_lost(exc)
+        self._received = None
+        protocol, self._protocol = self._protocol, None
+        if protocol is not None:
+            vars(protocol).clear()  # by its parser, its chosen method and its errors' tracebacks it holds itself
 
     def ended(self) -> None:
         """Let the library judge an end without a close frame."""
@@ -228,7 +238,7 @@ class WebSocketConnection(Stream):
             self._answer(protocol, request)
             rest = data[len(head) :]
             if rest and self._received is not None:
-                self.consume(rest)
+                self.consume(rest, 0)
         elif protocol.eof_sent or end >= 0:
             writes = protocol.data_to_send()
             if writes and writes[0] != SEND_EOF:  # the library has an answer of its own, such as 414 and 431
@@ -272,7 +282,7 @@ class WebSocketConnection(Stream):
 
     # The fast path.
 
-    def _scan(self, protocol: ServerProtocol, data: bytes) -> None:
+    def _scan(self, protocol: ServerProtocol, data: bytes, position: int) -> None:
         partial = self._partial
         if partial is not None:
             partial += data
@@ -283,8 +293,12 @@ class WebSocketConnection(Stream):
         received = self._received
         assert received is not None
         plain, is_text, bytes_max = self._plain, self.codec.text, self._frame_bytes_max
-        position, end = 0, len(data)
+        end, frames_left = len(data), FRAMES_AT_ONCE
         while position < end and not self._closing:
+            if not frames_left:
+                self.wait_turn(data, position)
+                return
+            frames_left -= 1
             # The first branch is what client_frame_bytes would say of a short data frame, without the call.
             is_plain = data[position] == plain and protocol.current_size is None
             start = position + 6

@@ -396,7 +396,7 @@ class Session:
         return frame
 
     def push(self, tail: bytes) -> bytes:
-        """Number a push, keep it and make its frame.
+        """Number a push, keep it and make the head of its frame; the tail follows it.
 
         Args:
             tail: from the codec's `push_tail`; one for all sessions of that codec.
@@ -406,7 +406,7 @@ class Session:
         """
         if self._state is not _GREETED:
             self._require(_GREETED, "push()")
-        return self.codec.push(self._replay.add(tail), tail)
+        return self.codec.push_head(self._replay.add(tail))
 
     def keep(self, tail: bytes) -> bool:
         """Number a push and keep it for a client that is away.

@@ -76,10 +76,11 @@ class MemoryLink:
         """Bytes that the client has not taken."""
         return self._unsent_bytes
 
-    def send(self, frame: bytes) -> None:
+    def send(self, frame: bytes, tail: bytes = b"") -> None:
         """`Link.send`: with the same bounds as a socket's."""
         if self._closing:
             return
+        frame += tail
         if not self._stalled:
             self._travel("down", self._arrive_down, frame)
             return

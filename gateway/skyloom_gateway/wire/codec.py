@@ -77,8 +77,12 @@ class Codec(Protocol):
         """What all recipients of a push have in common; encode it once and give it to `push` for each."""
         ...
 
+    def push_head(self, seq: int) -> bytes:
+        """What a session's copy of a push has to itself; the tail follows."""
+        ...
+
     def push(self, seq: int, tail: bytes) -> bytes:
-        """One session's copy of a push."""
+        """One session's copy of a push: head and tail."""
         ...
 
     def drain(self, reason: str, reconnect_in: float) -> bytes:

@@ -197,9 +197,13 @@ class JsonCodec:
         """See `Codec.push_tail`."""
         return b',"route":%b,"body":%b}' % (to_json(route), body)
 
+    def push_head(self, seq: int) -> bytes:
+        """See `Codec.push_head`."""
+        return b'{"type":"push","seq":%d' % seq
+
     def push(self, seq: int, tail: bytes) -> bytes:
         """See `Codec.push`."""
-        return b'{"type":"push","seq":%d%b' % (seq, tail)
+        return self.push_head(seq) + tail
 
     def drain(self, reason: str, reconnect_in: float) -> bytes:
         """See `Codec.drain`."""

@@ -282,9 +282,13 @@ class MsgpackCodec:
         packed: bytes = msgpack.packb(route)
         return b"%b%b%b" % (packed, _pack_bin_head(len(body)), body)
 
+    def push_head(self, seq: int) -> bytes:
+        """See `Codec.push_head`."""
+        return b"\x94\x06" + _pack_unsigned(seq)
+
     def push(self, seq: int, tail: bytes) -> bytes:
         """See `Codec.push`."""
-        return b"\x94\x06" + _pack_unsigned(seq) + tail
+        return self.push_head(seq) + tail
 
     def drain(self, reason: str, reconnect_in: float) -> bytes:
         """See `Codec.drain`."""

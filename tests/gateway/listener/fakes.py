@@ -60,6 +60,15 @@ class VirtualTimers:
                 call()
         self.time = end
 
+    def turn(self) -> None:
+        """One turn of the loop: what is due now, and not what that makes due."""
+        due = [entry for entry in sorted(self._heap) if entry[0] <= self.time]
+        self._heap = [entry for entry in self._heap if entry not in due]
+        heapq.heapify(self._heap)
+        for _, _, handle, call in due:
+            if not handle.cancelled:
+                call()
+
     @property
     def pending(self) -> int:
         return sum(not handle.cancelled for _, _, handle, _ in self._heap)
@@ -78,6 +87,7 @@ class FakeTransport(asyncio.Transport):
         self.waiting = bytearray()
         self.writes = 0
         self.eof = self.aborted = self.closed = self.lost = False
+        self.reading = True
         self._can_eof = eof
         self._paused = False
         self._high = 65_536
@@ -123,6 +133,13 @@ class FakeTransport(asyncio.Transport):
         elif not self.waiting and self._paused:
             self._paused = False
             self.protocol.resume_writing()
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        assert not self.reading
+        self.reading = True
 
     def can_write_eof(self) -> bool:
         return self._can_eof
@@ -218,6 +235,8 @@ class Rig:
     def feed(self, transport: FakeTransport, data: bytes) -> None:
         assert transport.protocol is not None
         transport.protocol.data_received(data)
+        while not transport.reading and not transport.is_closing():  # the rest waits for its turn
+            transport.turn()
 
     def open(self, subprotocol: str | None = "skyloom.v1.json") -> tuple[FakeTransport, Recorder, Peer]:
         """A WebSocket link after its handshake, or a TCP link."""

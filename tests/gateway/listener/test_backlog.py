@@ -82,6 +82,7 @@ def test_both_ports_share_the_sum(rig: Rig) -> None:
     most, _ = stalled(other, 250_000)
     for _ in range(4):
         stalled(rig, 150_000)
+    other.timers.advance(0)
     assert most.aborted
 
 

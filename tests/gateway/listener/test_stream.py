@@ -104,6 +104,7 @@ def test_too_many_waiting_messages_cut_the_client_off(rig: Rig, opened: Opened) 
         recorder.link.send(b"{}")
     assert not transport.aborted
     recorder.link.send(b"{}")
+    rig.timers.advance(0)
     assert transport.aborted
     transport.settle()
     assert recorder.code == 1013
@@ -120,6 +121,7 @@ def test_too_many_waiting_bytes_cut_the_client_off(rig: Rig, opened: Opened) -> 
     assert not transport.aborted
     assert 250_000 <= recorder.link.buffered_bytes <= 256 * 1024
     recorder.link.send(b"x" * 50_000)
+    rig.timers.advance(0)
     assert transport.aborted
     assert recorder.link.buffered_bytes <= 50_010  # what the transport itself holds, until it is lost
 
@@ -135,6 +137,7 @@ def test_bounds_hold_inside_a_batch_too(rig: Rig, opened: Opened) -> None:
     recorder.on_message = answer
     data = tcp_frame(b"go") if recorder.link.kind == "tcp" else frame(1, b"go")
     rig.feed(transport, data)
+    rig.timers.advance(0)
     assert transport.aborted
     transport.settle()
     assert recorder.code == 1013

@@ -7,6 +7,7 @@ import struct
 import pytest
 
 from skyloom_gateway.listener import ListenerSettings
+from skyloom_gateway.listener.stream import FRAMES_AT_ONCE
 from skyloom_gateway.wire import JSON, MSGPACK
 from tests.gateway.listener.fakes import BINARY, CLOSE, CONT, PING, PONG, TEXT, Rig, frame, upgrade
 
@@ -64,9 +65,10 @@ def test_one_read_is_answered_in_one_write(rig: Rig) -> None:
     transport, recorder, peer = rig.open()
     recorder.on_message = recorder.link.send
     before = transport.writes
-    rig.feed(transport, b"".join(frame(TEXT, b"%d" % n) for n in range(20)) + frame(PING, b"p"))
+    count = FRAMES_AT_ONCE - 1
+    rig.feed(transport, b"".join(frame(TEXT, b"%d" % n) for n in range(count)) + frame(PING, b"p"))
     assert transport.writes == before + 1
-    assert [data for _, data in peer.frames()] == [b"%d" % n for n in range(20)] + [b"p"]
+    assert [data for _, data in peer.frames()] == [b"%d" % n for n in range(count)] + [b"p"]
 
 
 def test_a_message_cut_into_single_bytes(rig: Rig) -> None:

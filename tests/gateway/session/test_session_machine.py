@@ -189,7 +189,7 @@ class SessionMachine(RuleBasedStateMachine):
         self.gone = max(self.gone, self.pushed - LIMITS.replay_pushes_max)
         tail = self.codec.push_tail("a", self.codec.encode_body(self.pushed))
         if self.in_state(State.GREETED):
-            assert self.codec.decode_server(self.session.push(tail)) == Push(self.pushed, "a", self.pushed)
+            assert self.codec.decode_server(self.session.push(tail) + tail) == Push(self.pushed, "a", self.pushed)
         else:
             self.hopeless = self.gone > self.lost_at
             assert self.session.keep(tail) == (not self.hopeless)
