@@ -163,6 +163,27 @@ async def test_one_clients_answers_come_in_the_order_of_its_requests_even_across
     assert slow.answers == [("wood", 0), ("fish", 1), ("wood", 2), (("fish", -3), NotSold), ("wood", 4)]
 
 
+async def test_the_answers_of_a_batch_to_one_client_are_given_in_one_turn(node: Node) -> None:
+    shop, client = await start(node, Shop), await start(node, Client)
+    heard: list[int] = []
+    turns = 0
+
+    async def ask(number: int) -> None:
+        await Shop.at(client, shop.address).fragile(number)
+        heard.append(turns)
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    counting = client.fork(count())
+    await asyncio.gather(*(client.fork(ask(number)) for number in range(20, 30)))
+    counting.cancel()
+    assert heard[-1] == heard[0]
+
+
 async def test_the_order_holds_across_the_batched_methods_of_a_service(node: Node) -> None:
     shop, client = await start(node, Shop), await start(node, Client)
     shop.seconds["fish"] = 0.5

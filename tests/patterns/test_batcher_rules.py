@@ -157,13 +157,13 @@ class BatcherMachine(RuleBasedStateMachine):
         for client in "xyz":
             turn = 0.0
             for request in [r for r in self.requests if r.client == client]:
+                if request.cancelled:
+                    assert request.answered is not None
+                    turn = max(turn, request.answered)  # so long it was in the way of those behind it
+                    continue
                 if request.ready is None:
-                    if request.cancelled:
-                        continue
                     break  # it and all after it wait still
                 turn = max(turn, request.ready)
-                if request.cancelled:
-                    continue
                 if request.answered is None:
                     assert turn >= now, "an answer is overdue"
                 else:

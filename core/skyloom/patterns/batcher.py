@@ -87,7 +87,7 @@ class Entry(Generic[Q, A]):
         self.item = item
         self.future = future
         self.outcome: tuple[A | None, BaseException | None] | None = None
-        self.line: deque[Entry[Any, Any]] | None = None
+        self.line: _Line | None = None
         self.timer: Timer | None = None
 
     def settle(self, value: A | None, error: BaseException | None = None) -> bool:
@@ -98,14 +98,37 @@ class Entry(Generic[Q, A]):
         self.item = None  # type: ignore[assignment]  # nobody needs it any more, and it may be large
         if self.timer is not None:
             self.timer.cancel()
-        self.release()
+        if self.line is None:
+            self.wake()
+        else:
+            self.line.advance()
         return True
 
-    def release(self) -> None:
-        """Let it answer, when it is ready and first in its line."""
-        first = self.line is None or self.line[0] is self
-        if first and self.outcome is not None and not self.future.done():
+    def wake(self) -> None:
+        if not self.future.done():
             self.future.set_result(None)
+
+
+class _Line:
+    """One client's requests in their order: those that `wait`, and behind whom nobody may pass, and those that `go`."""
+
+    __slots__ = ("going", "waiting")
+
+    def __init__(self) -> None:
+        self.waiting: deque[Entry[Any, Any]] = deque()
+        self.going: deque[Entry[Any, Any]] = deque()
+
+    def advance(self) -> None:
+        """Wake all whose turn it is. They wake in the same turn of the loop, and mostly in their order."""
+        while self.waiting and self.waiting[0].outcome is not None:
+            entry = self.waiting.popleft()
+            self.going.append(entry)
+            entry.wake()
+
+    def leave(self, entry: Entry[Any, Any]) -> None:
+        (self.going if entry in self.going else self.waiting).remove(entry)
+        if self.going:
+            self.going[0].wake()
 
 
 class ClientOrder:
@@ -114,7 +137,7 @@ class ClientOrder:
     __slots__ = ("_lines",)
 
     def __init__(self) -> None:
-        self._lines: dict[Hashable, deque[Entry[Any, Any]]] = {}
+        self._lines: dict[Hashable, _Line] = {}
 
     def __len__(self) -> int:
         """Clients that wait for an answer."""
@@ -123,17 +146,15 @@ class ClientOrder:
     def join(self, client: Hashable, entry: Entry[Any, Any]) -> None:
         line = self._lines.get(client)
         if line is None:
-            line = self._lines[client] = deque()
-        line.append(entry)
+            line = self._lines[client] = _Line()
+        line.waiting.append(entry)
         entry.line = line
 
     def leave(self, client: Hashable, entry: Entry[Any, Any]) -> None:
         """Called by the request itself as it goes on to answer, so that the next one's answer comes after it."""
         line = self._lines[client]
-        line.remove(entry)
-        if line:
-            line[0].release()
-        else:
+        line.leave(entry)
+        if not line.waiting and not line.going:
             del self._lines[client]
 
 
@@ -198,6 +219,9 @@ class Batcher(Generic[Q, A]):
         try:
             self._add(key, entry)
             await entry.future
+            while entry.line is not None and entry.line.going[0] is not entry:  # woken before those before it
+                entry.future = self._service.node.loop.create_future()
+                await entry.future
             assert entry.outcome is not None
             value, error = entry.outcome
             if error is not None:
@@ -205,7 +229,8 @@ class Batcher(Generic[Q, A]):
             return cast("A", value)
         finally:
             self.unanswered -= 1
-            entry.settle(None, BatchCancelled("the request was cancelled"))  # so that no batch takes it
+            if entry.outcome is None:  # so that no batch takes it
+                entry.settle(None, BatchCancelled("the request was cancelled"))
             if client is not None:
                 self._order.leave(client, entry)
 
