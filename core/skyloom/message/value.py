@@ -16,7 +16,8 @@ import threading
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum, Flag
-from typing import Any, Final
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
 import msgpack
@@ -24,6 +25,9 @@ from pydantic import BaseModel
 
 from skyloom.message.address import Address
 from skyloom.message.errors import ValueRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 DEPTH_MAX: Final = 64
 """Nesting up to which tuples and frozensets skip packing; what is deeper is packed, which has its own bound."""
@@ -46,7 +50,7 @@ _TUPLE, _SET, _FROZENSET, _BIGINT, _ADDRESS, _TEXT, _OBJECT, _ENUM, _HANDED = ra
 ATOMS: Final = frozenset(
     {type(None), bool, int, float, str, bytes, Address, datetime, date, time, timedelta, Decimal, UUID, Handed}
 )
-_FROZEN_FIELDS: Final[dict[type, tuple[str, ...] | None]] = {}
+_PARTS: Final[dict[type, Callable[[Any], tuple[object, ...]] | None]] = {}
 _TEXT_TYPES: Final[dict[str, Any]] = {
     "datetime": (datetime.isoformat, datetime.fromisoformat),
     "date": (date.isoformat, date.fromisoformat),
@@ -65,44 +69,44 @@ all_atoms = ATOMS.issuperset
 
 def immutable(args: tuple[object, ...], depth: int = DEPTH_MAX) -> bool:
     """Whether nobody could tell a copy of these arguments from the originals, so that packing may be skipped."""
-    return all_atoms(map(type, args)) or all(_frozen(arg, depth) for arg in args)
-
-
-def _frozen(value: object, depth: int = DEPTH_MAX) -> bool:
-    kind = type(value)
-    if kind in ATOMS:
+    if all_atoms(map(type, args)):
         return True
-    if depth <= 0:
-        return False
-    if kind is tuple or kind is frozenset:
-        parts: Any = value
-    else:
-        fields = _frozen_fields(kind)
-        if fields is None:
-            return False
-        parts = [getattr(value, name) for name in fields]
-    for part in parts:  # noqa: SIM110 - a generator costs more than the test
-        if type(part) not in ATOMS and not _frozen(part, depth - 1):
+    for arg in args:  # noqa: SIM110 - a generator costs more than the test
+        if type(arg) not in ATOMS and not _frozen(arg, depth):
             return False
     return True
 
 
-def _frozen_fields(kind: type) -> tuple[str, ...] | None:
-    """The fields of a class whose objects cannot change but by these: a frozen dataclass with slots, or an enum."""
+def _frozen(value: object, depth: int = DEPTH_MAX) -> bool:
+    kind = type(value)
+    if depth <= 0:
+        return False
+    if kind is tuple or kind is frozenset:
+        return immutable(value, depth - 1)  # type: ignore[arg-type]  # narrowed by `kind`
+    parts = _parts(kind)
+    return parts is not None and immutable(parts(value), depth - 1)
+
+
+def _parts(kind: type) -> Callable[[Any], tuple[object, ...]] | None:
+    """What finds the parts of an object that can change only by these: a frozen dataclass with slots, an enum."""
     try:
-        return _FROZEN_FIELDS[kind]
+        return _PARTS[kind]
     except KeyError:
         pass
     if _class(kind.__module__, kind.__qualname__) is not kind:
         return None  # it cannot travel; that is for packing to say, in process as between nodes
-    fields: tuple[str, ...] | None = None
+    names: list[str] | None = None
     if issubclass(kind, Enum):
-        fields = ()
+        names = []
     elif dataclasses.is_dataclass(kind) and kind.__dictoffset__ == 0:
         parameters: Any = getattr(kind, "__dataclass_params__")  # noqa: B009 - mypy does not know it
-        fields = tuple(field.name for field in dataclasses.fields(kind)) if parameters.frozen else None
-    _FROZEN_FIELDS[kind] = fields
-    return fields
+        names = [field.name for field in dataclasses.fields(kind)] if parameters.frozen else None
+    parts: Callable[[Any], tuple[object, ...]] | None = None
+    if names is not None:
+        # Of one name alone `attrgetter` returns no tuple.
+        parts = attrgetter(*names) if len(names) > 1 else lambda value: tuple(getattr(value, name) for name in names)
+    _PARTS[kind] = parts
+    return parts
 
 
 def weigh(payload: bytes | tuple[object, ...]) -> int:
@@ -116,8 +120,8 @@ def weigh(payload: bytes | tuple[object, ...]) -> int:
             size += len(item)  # type: ignore[arg-type]  # narrowed by `kind`
         elif kind is tuple or kind is frozenset:
             size += weigh(tuple(item))  # type: ignore[arg-type]  # narrowed by `kind`
-        elif (fields := _FROZEN_FIELDS.get(kind)) is not None:
-            size += weigh(tuple(getattr(item, name) for name in fields))
+        elif (parts := _PARTS.get(kind)) is not None:
+            size += weigh(parts(item))
         else:
             size += 16
     return size
