@@ -79,10 +79,10 @@ class OrderService(Service):
             SAGA,
             [
                 Step(reserve, self._reserve, self._release, timeout=STEP_SECONDS),
-                Step(intend, _note),
+                Step(intend),
                 Step(charge, self._charge, self._refund, timeout=STEP_SECONDS),
                 Step(confirm, self._confirm, timeout=STEP_SECONDS),
-                Step(record, _note),
+                Step(record),
             ],
             self._store,
             on_progress=self._progressed,
@@ -203,8 +203,3 @@ class OrderService(Service):
         if failure.code.startswith("skyloom."):
             return storage_failed(failure)
         return failure
-
-
-async def _note(order: Order) -> Order:
-    """A step that only leaves a note in the order book."""
-    return order

@@ -21,7 +21,7 @@ from skyloom import Failed
 from skyloom.patterns.saga_store import SagaConflict, SagaRecord, SagaStatus
 from skyloom_shop.crash_points import reach
 from skyloom_shop.errors import OrderMismatch, TooManyOrders, storable
-from skyloom_shop.order_state import CHANGES, STATES, STATUS, STEPS, Order, OrderState
+from skyloom_shop.order_state import NEWS, STATES, STEPS, Order, OrderState
 from skyloom_shop.schema import orders, outbox
 
 SAGA: Final = "shop.order"
@@ -31,6 +31,9 @@ DRIVE_SECONDS: Final = 10.0
 
 OPEN_ORDERS_MAX: Final = 256
 """Unfinished orders of one user."""
+
+MESSAGES_OF_A_SAVE_MAX: Final = max(map(len, NEWS.values()))
+"""Messages that are written with one version of an order."""
 
 Record = SagaRecord[Order]
 
@@ -163,9 +166,10 @@ def save(connection: Connection, changes: Sequence[Change]) -> list[None | SagaC
     answers: list[None | SagaConflict] = []
     for change in changes:
         record, order = change.record, change.record.state
-        version, before, driver = known.get(record.id, (None, OrderState.NEW, ""))
+        version, before, driver = known.get(record.id, (None, "", ""))
         state = STATES[record.status, len(record.done)]
-        if version != record.version - 1 or driver != change.driver or state not in CHANGES[OrderState(before)]:
+        news = NEWS.get((before, state))
+        if version != record.version - 1 or driver != change.driver or news is None:
             answers.append(SagaConflict(f"an order is not as it was left: it is {before}, version {version}"))
             continue
         known[record.id] = (record.version, state, driver)
@@ -183,13 +187,13 @@ def save(connection: Connection, changes: Sequence[Change]) -> list[None | SagaC
                 "until": change.at + DRIVE_SECONDS,
             }
         )
-        if STATUS[state] != STATUS[OrderState(before)]:
+        for number, status in enumerate(news):
             messages.append(
                 {
                     "user_name": order.user,
                     "order_id": order.id,
-                    "status": STATUS[state],
-                    "version": record.version,
+                    "status": status,
+                    "version": record.version * MESSAGES_OF_A_SAVE_MAX + number,
                     "at_seconds": change.at,
                 }
             )

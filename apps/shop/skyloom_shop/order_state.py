@@ -8,8 +8,11 @@
      '--------------------------------------------> failed
 
 Going right, each state is written before the next thing happens: "reserved" says that the stock is held, "charging"
-that the charge may have been made. Going down, each is written before something is taken back. Which of them a saga's
-record stands for is `STATES`, which changes there may be is `CHANGES`, and what a client is told is `STATUS`.
+that the charge may have been made. Two of them between which nothing happens are written as one, and told as two:
+"reserved" with "charging", "confirmed" with "done". Going down, each is written before something is taken back.
+
+`STATES` says which of them a saga's record stands for, `NEWS` which changes there may be and what clients hear of each,
+and `STATUS` what clients are told of an order.
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import pairwise
 from typing import Final
 
 from skyloom.patterns.saga_store import SagaStatus
@@ -66,18 +70,18 @@ STATES: Final[dict[tuple[SagaStatus, int], OrderState]] = {
 }
 """The state of an order whose saga has that status and so many steps done."""
 
-CHANGES: Final[dict[OrderState, frozenset[OrderState]]] = {
-    OrderState.NEW: frozenset({OrderState.RESERVED, OrderState.RELEASING, OrderState.FAILED}),
+_CHANGES: Final[dict[OrderState, frozenset[OrderState]]] = {
+    OrderState.NEW: frozenset({OrderState.RESERVED, OrderState.CHARGING, OrderState.RELEASING, OrderState.FAILED}),
     OrderState.RESERVED: frozenset({OrderState.CHARGING, OrderState.RELEASING}),
     OrderState.CHARGING: frozenset({OrderState.PAID, OrderState.REFUNDING, OrderState.RELEASING}),
-    OrderState.PAID: frozenset({OrderState.CONFIRMED, OrderState.REFUNDING}),
+    OrderState.PAID: frozenset({OrderState.CONFIRMED, OrderState.DONE, OrderState.REFUNDING}),
     OrderState.CONFIRMED: frozenset({OrderState.DONE, OrderState.REFUNDING}),
     OrderState.DONE: frozenset(),
     OrderState.REFUNDING: frozenset({OrderState.REFUNDING, OrderState.RELEASING}),
     OrderState.RELEASING: frozenset({OrderState.RELEASING, OrderState.FAILED}),
     OrderState.FAILED: frozenset(),
 }
-"""Which state may follow which."""
+"""Which state may be written after which."""
 
 STATUS: Final[dict[OrderState, str]] = {
     **{state: state.value for state in OrderState},
@@ -85,7 +89,20 @@ STATUS: Final[dict[OrderState, str]] = {
     OrderState.CONFIRMED: "paid",
     OrderState.DONE: "confirmed",
 }
-"""What clients are told."""
+"""What clients are told of an order."""
+
+
+def _news(before: OrderState, after: OrderState) -> tuple[str, ...]:
+    road = [*_RUNNING, OrderState.DONE]
+    passed = road[road.index(before) + 1 : road.index(after) + 1] if after in road else [after]
+    told = [STATUS[before], *(STATUS[state] for state in passed)]
+    return tuple(status for last, status in pairwise(told) if status != last)
+
+
+NEWS: Final[dict[tuple[str, str], tuple[str, ...]]] = {
+    (before, after): _news(before, after) for before, afters in _CHANGES.items() for after in afters
+}
+"""Which changes of an order's state there may be, and the statuses that clients hear of then."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ TRANSACTION_ID_CHARS_MAX = 100
 
 _HELD = text("state = 'held'")
 _UNFINISHED = text("saga_status IN ('running', 'undoing')")
+_FAULT = JSON(none_as_null=True)
 # SQLite numbers rows by itself only when the column is exactly INTEGER PRIMARY KEY.
 _ROW_ID = BigInteger().with_variant(Integer(), "sqlite")
 
@@ -109,7 +110,7 @@ charges = Table(
     Column("amount", BigInteger, nullable=False),
     Column("state", String(STATE_CHARS_MAX), nullable=False),
     Column("transaction_id", String(TRANSACTION_ID_CHARS_MAX)),
-    Column("refusal", JSON),
+    Column("refusal", _FAULT),
     Column("posted", Boolean, nullable=False),
     Column("outside", Boolean, nullable=False),
     CheckConstraint("state IN ('intended', 'charged', 'refused', 'refunding', 'refunded')", name="shop_charges_state"),
@@ -128,7 +129,7 @@ orders = Table(
     Column("lines", JSON, nullable=False),
     Column("total", BigInteger, nullable=False),
     Column("transaction_id", String(TRANSACTION_ID_CHARS_MAX)),
-    Column("failure", JSON),
+    Column("failure", _FAULT),
     Column("created_seconds", Double, nullable=False),
     Column("changed_seconds", Double, nullable=False),
     Column("driver", String(STATE_CHARS_MAX * 2), nullable=False),

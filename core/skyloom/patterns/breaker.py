@@ -113,15 +113,16 @@ class Circuits:
         if type(method) is not str:
             method = str(method)
         breaker = self._breakers.get((dest, method)) or self.of(dest, method)
-        if not isinstance(dest, Address):
-            return await breaker.run(_call_by_name, caller, dest, ptype, args, timeout)
         # `breaker.run(caller.call, ...)`, spelt out: this is the path of every call, and passing arguments on is
         # half of what a breaker costs.
         generation = breaker.generation if breaker.closed else breaker.enter()
         now = breaker.now
         started = now()
         try:
-            answer = await caller._cell.call(dest, ptype, args, timeout)
+            if isinstance(dest, Address):
+                answer = await caller._cell.call(dest, ptype, args, timeout)
+            else:
+                answer = await caller._cell.call_named(dest, ptype, args, timeout)
         except BaseException as error:
             breaker.leave(generation, breaker.judge(error), now() - started)
             raise
@@ -148,12 +149,6 @@ class Circuits:
                 watcher(change)
             except Exception as error:  # logged; it must not become the error of the call it watches
                 log.error("a watcher of circuit breakers failed", exc_info=error)
-
-
-async def _call_by_name(
-    caller: Service, name: str, ptype: str | int, args: tuple[object, ...], timeout: float | None
-) -> Any:
-    return await caller.call(await caller.query(name), ptype, *args, timeout=timeout)
 
 
 def call_with_circuit(
