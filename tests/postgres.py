@@ -1,4 +1,4 @@
-"""A PostgreSQL server of the tests' own, for all tests that one process runs.
+"""A PostgreSQL server of the tests' own, for all tests that one process runs; benchmarks start one likewise.
 
 Tests take the fixture `cluster`, and are skipped, with a reason, where there is no PostgreSQL. One that is there but
 does not start is a failure.
@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -55,12 +56,12 @@ class Cluster:
                 check=False,
             )
         if ran.returncode != 0:
-            pytest.fail(f"{program} failed:\n{(self.folder / 'output').read_text()[-2000:]}")
+            raise RuntimeError(f"{program} failed:\n{(self.folder / 'output').read_text()[-2000:]}")
 
-    def start(self) -> None:
+    def start(self, *, durable: bool) -> None:
         data = str(self.folder / "data")
         self.run("initdb", ["-D", data, "-U", "skyloom", "-A", "trust", "-E", "UTF8", "--no-locale", "-N"])
-        server = f"-k {self.folder} -c listen_addresses='' -c fsync=off"
+        server = f"-k {self.folder} -c listen_addresses='' -c fsync={'on' if durable else 'off'}"
         self.run("pg_ctl", ["-D", data, "-w", "-l", str(self.folder / "log"), "-o", server, "start"])
 
     def stop(self) -> None:
@@ -74,13 +75,27 @@ class Cluster:
         return self.url(database)
 
 
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
+@contextmanager
+def running_cluster(*, durable: bool = False) -> Iterator[Cluster]:
+    """A server in a temporary folder; with `durable` a commit is on the disk when it returns.
+
+    Raises RuntimeError where there is no PostgreSQL, or it does not start.
+    """
     folder = binaries()
     if folder is None:
-        pytest.skip("there is no PostgreSQL on this machine: neither pg_ctl on the PATH nor /usr/lib/postgresql")
+        raise RuntimeError("there is no PostgreSQL on this machine: neither pg_ctl on the PATH nor /usr/lib/postgresql")
     with tempfile.TemporaryDirectory(prefix="skyloom-pg-", ignore_cleanup_errors=True) as path:
         cluster = Cluster(folder, Path(path))
-        cluster.start()
+        cluster.start(durable=durable)
+        try:
+            yield cluster
+        finally:
+            cluster.stop()
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    if binaries() is None:
+        pytest.skip("there is no PostgreSQL on this machine: neither pg_ctl on the PATH nor /usr/lib/postgresql")
+    with running_cluster() as cluster:
         yield cluster
-        cluster.stop()

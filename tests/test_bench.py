@@ -21,6 +21,7 @@ ROWS = {
     ],
     "echo": ["bare websockets echo, json", "gateway echo, json", "gateway echo, msgpack"],
     "fanout": ["fan_out, json, one at a time", "fan_out, json, 16 under way", "fan_out, msgpack, one at a time"],
+    "shop": ["bare loop, SQLite", "shop, SQLite", "shop without batching, SQLite", "shop with batching, SQLite"],
     "connections": ["bare websockets", "WebSocket, greeted", "WebSocket, in a chat room", "TCP, greeted"],
 }
 
