@@ -303,7 +303,10 @@ class Stream(asyncio.Protocol, ABC):
     def end_turn(self) -> None:
         """The loop's next turn has come: write what was held back for it."""
         self._batched = False
-        if not self._corked:
+        if self.held_bytes and not (self._corked or self._paused or self._closing):  # `_uncork`, when no more is to do
+            self._hold = False
+            self._write_out()
+        elif not self._corked:
             self._uncork()
 
     def put_pong(self, pong: bytes) -> None:

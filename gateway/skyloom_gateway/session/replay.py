@@ -32,18 +32,19 @@ class Replay:
     def add(self, tail: bytes) -> int:
         """Keep a push and number it. The oldest go when there are too many."""
         self.seq = seq = self.seq + 1
-        tails = self._tails
-        tails[seq] = tail
-        self.size += len(tail)
-        while len(tails) > self._pushes_max or self.size > self._bytes_max:
-            self._drop()
+        self._tails[seq] = tail
+        self.size = size = self.size + len(tail)
+        while size > self._bytes_max or seq - self.base > self._pushes_max:
+            self.base = oldest = self.base + 1
+            self.size = size = size - len(self._tails.pop(oldest))
         return seq
 
     def trim(self, seq: int) -> None:
         """Forget pushes up to `seq`; a number that was not given out yet counts as the last that was."""
         seq = min(seq, self.seq)
         while self.base < seq:
-            self._drop()
+            self.base += 1
+            self.size -= len(self._tails.pop(self.base))
 
     def reaches(self, seq: int) -> bool:
         """Whether all pushes after `seq` are here; not when there was no push of that number yet."""
@@ -57,7 +58,3 @@ class Replay:
         """Forget all; the count goes on."""
         self._tails.clear()
         self.base, self.size = self.seq, 0
-
-    def _drop(self) -> None:
-        self.base += 1
-        self.size -= len(self._tails.pop(self.base))
