@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from skyloom import MemoryNetwork, Node
+from skyloom.patterns.saga_store import MemorySagaStore
+from tests.patterns.saga_world import Order, World
 
 
 @pytest.fixture
@@ -22,3 +24,13 @@ async def nodes() -> AsyncIterator[tuple[Node, Node, MemoryNetwork]]:
         Node("two", watch_loop=False, transport=network.transport()) as two,
     ):
         yield one, two, network
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+def store() -> MemorySagaStore[Order]:
+    return MemorySagaStore()

@@ -2,8 +2,8 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,53 +18,7 @@ from skyloom.patterns.saga_store import MemorySagaStore, SagaConflict, SagaRecor
 from skyloom.testing import SimLoop
 from tests.core.cast import start
 from tests.examples import examples
-
-
-class SoldOut(Failed, code="test.sold_out", kind="failed_precondition"):
-    """A refusal in the application's own words."""
-
-
-@dataclass
-class Order:
-    id: str
-    trail: list[str] = field(default_factory=list)
-
-
-class World:
-    """What the steps have an effect on; it outlives the services, as a database does."""
-
-    def __init__(self) -> None:
-        self.log: list[str] = []
-        self.effects: dict[str, set[str]] = {}
-        self.faults: dict[str, list[BaseException | float]] = {}
-        self.after: set[str] = set()  # steps whose fault comes after their effect
-
-    def step(self, name: str) -> Callable[[Order], Coroutine[Any, Any, Order]]:
-        async def do(order: Order) -> Order:
-            await self._act(name, lambda: self.effects.setdefault(order.id, set()).add(name))
-            order.trail.append(name)
-            return order
-
-        return do
-
-    def undo(self, name: str) -> Callable[[Order], Coroutine[Any, Any, None]]:
-        async def undo(order: Order) -> None:
-            await self._act(f"-{name}", lambda: self.effects.setdefault(order.id, set()).discard(name))
-
-        return undo
-
-    async def _act(self, name: str, effect: Callable[[], None]) -> None:
-        self.log.append(name)
-        faults = self.faults.get(name)
-        fault = faults.pop(0) if faults else 0.0
-        if fault == 0.0 or name in self.after:
-            effect()
-        if isinstance(fault, BaseException):
-            raise fault
-        await asyncio.sleep(fault)
-        if fault:
-            effect()
-
+from tests.patterns.saga_world import Order, SoldOut, World
 
 NAMES = ["hold", "charge", "record"]
 
@@ -74,16 +28,6 @@ class Shop(Service):
         self.progress: list[SagaRecord[Order]] = []
         steps = [Step(name, world.step(name), world.undo(name), timeout=10) for name in NAMES]
         self.saga = Saga(self, "test.order", steps, store, on_progress=self.progress.append, **limits)
-
-
-@pytest.fixture
-def world() -> World:
-    return World()
-
-
-@pytest.fixture
-def store() -> MemorySagaStore[Order]:
-    return MemorySagaStore()
 
 
 async def test_steps_run_in_order_and_hand_on_the_state(
@@ -468,48 +412,3 @@ async def run_crashes(seed: int) -> None:
 def test_property_after_any_crashes_and_faults_all_steps_have_taken_effect_or_none(seed: int) -> None:
     with capture_logs(), asyncio.Runner(loop_factory=SimLoop) as runner:
         runner.run(run_crashes(seed))
-
-
-class Marked(Service):
-    """A saga with steps that are marks: they do nothing."""
-
-    def __init__(self, world: World, store: SagaStore[Order]) -> None:
-        self.progress: list[SagaRecord[Order]] = []
-        hold, charge = (Step(name, world.step(name), world.undo(name)) for name in ("hold", "charge"))
-        steps = [hold, Step[Order]("charging"), charge, Step[Order]("sold")]
-        self.saga = Saga(self, "test.order", steps, store, on_progress=self.progress.append)
-
-
-async def test_a_step_without_effect_is_saved_with_the_one_before_it(
-    node: Node, world: World, store: MemorySagaStore[Order]
-) -> None:
-    shop = await start(node, Marked, world, store)
-    assert await shop.saga.run("a", Order("a")) == Order("a", ["hold", "charge"])
-    world.faults["charge"] = [SoldOut()]
-    with pytest.raises(SoldOut):
-        await shop.saga.run("b", Order("b"))
-    assert world.effects == {"a": {"hold", "charge"}, "b": set()}
-    done, undone, held = SagaStatus.DONE, SagaStatus.UNDONE, ("hold", "charging")
-    assert [(record.id, record.version, record.status, record.done) for record in shop.progress] == [
-        ("a", 0, SagaStatus.RUNNING, ()),
-        ("a", 1, SagaStatus.RUNNING, held),
-        ("a", 2, done, (*held, "charge", "sold")),
-        ("b", 0, SagaStatus.RUNNING, ()),
-        ("b", 1, SagaStatus.RUNNING, held),
-        ("b", 2, SagaStatus.UNDOING, held),
-        ("b", 3, SagaStatus.UNDOING, ("hold",)),
-        ("b", 4, undone, ()),
-    ]
-
-
-async def test_a_record_that_ends_before_a_mark_goes_on_with_it(
-    node: Node, world: World, store: MemorySagaStore[Order]
-) -> None:
-    await store.create(SagaRecord("test.order", "a", Order("a"), done=("hold",)))
-    shop = await start(node, Marked, world, store)
-    assert await shop.saga.resume() == 1
-    assert await shop.saga.run("a", Order("a")) == Order("a", ["charge"])
-    assert [record.done for record in shop.progress] == [
-        ("hold", "charging"),
-        ("hold", "charging", "charge", "sold"),
-    ]
