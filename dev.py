@@ -37,9 +37,7 @@ STAMP = VENV / "skyloom-stamp"
 BIN = VENV / "bin"
 DATA = ROOT / ".skyloom"
 # Properties under the simulator, which CI runs with more seeds than `test` does: two minutes of one processor.
-SIMULATED = [
-    f"tests/testing/test_{name}.py" for name in ("promises", "patterns_simulated", "cuts_simulated", "resume_simulated")
-]
+SIMULATED = [f"tests/testing/test_{name}.py" for name in ("promises", "patterns_simulated", "resume_simulated")]
 SEEDS_CI = 1000
 SEEDS_TIMEOUT_SECONDS = 900  # of one test with all its seeds, on a machine with other work
 # What `run` serves: the apps that exist in this checkout.

@@ -343,6 +343,26 @@ async def test_a_cancelled_request_leaves_the_batch_and_the_line(node: Node) -> 
     assert batcher.unanswered == 0
 
 
+async def test_the_place_of_a_cancelled_request_is_free_for_another(node: Node) -> None:
+    shop = await start(node, Shop)
+    seen: list[list[int]] = []
+
+    async def run(items: list[int]) -> list[int]:
+        seen.append(items)
+        return items
+
+    batcher: Batcher[int, int] = Batcher(shop, run, max_size=3, max_wait=10)
+    await batcher.submit(0)
+    tasks = [shop.fork(batcher.submit(number)) for number in (1, 2)]
+    await asyncio.sleep(0.01)
+    tasks[1].cancel()
+    tasks.append(shop.fork(batcher.submit(3)))
+    await asyncio.sleep(0.01)
+    assert seen == [[0]]
+    assert [*await asyncio.gather(tasks[0], tasks[2], shop.fork(batcher.submit(4)))] == [1, 3, 4]
+    assert seen == [[0], [1, 3, 4]]
+
+
 async def test_a_service_may_call_its_own_batched_method(node: Node) -> None:
     shop = await start(node, Shop)
     assert await node.call(shop.address, "lua", "two") == 2

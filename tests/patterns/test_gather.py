@@ -109,6 +109,22 @@ async def test_typed_calls_under_keys_of_ones_own(node: Node) -> None:
     assert gathered.answers == {"twice": 8, "thrice": 12}
 
 
+@pytest.mark.parametrize(("timeout", "seconds"), [(0.5, 0.5), (None, 5.0)])
+async def test_calls_of_ones_own_end_by_the_deadline_whatever_their_own_is(
+    node: Node, timeout: float | None, seconds: float
+) -> None:
+    hanging, quick = await start(node, Source, 1, 3600.0), await start(node, Source, 2)
+    calls = {
+        "hanging": node.root.call(hanging.address, "lua", "price", 1, timeout=60),
+        "quick": node.root.call(quick.address, "lua", "price", 1, timeout=60),
+    }
+    before = node.clock.now()
+    gathered = await gather_calls(node.root, calls, timeout=timeout)
+    assert node.clock.now() - before == pytest.approx(seconds)
+    assert gathered.answers == {"quick": 2}
+    assert type(gathered.errors["hanging"]) is Expired
+
+
 async def test_arguments_that_cannot_cross_are_an_error_of_the_caller(node: Node) -> None:
     source = await start(node, Source, 4)
     with pytest.raises(TypeError):

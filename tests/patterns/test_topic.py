@@ -90,6 +90,21 @@ class Reader(Service):
         self.downs.append(address)
 
 
+class FullReader(Reader):
+    """Joins while as many messages wait for it as may."""
+
+    serial = True
+    mailbox_messages_max = 1
+
+    @rpc
+    async def join_when_full(self, press: Address) -> None:
+        await self.sleep(1)
+        await self.join(press)
+
+    @rpc
+    async def other(self) -> None: ...
+
+
 class SlowReader(Reader):
     serial = True
 
@@ -222,6 +237,19 @@ async def test_a_slow_subscriber_fills_its_own_mailbox_and_nobody_elses(node: No
     assert slow.read == [*range(9), 20]
     assert slow.subscription.missed == 11
     assert quick.subscription.missed == 0
+
+
+async def test_a_subscriber_hears_although_the_begin_of_its_subscription_was_lost(node: Node) -> None:
+    press, full = await start(node, Press), await start(node, FullReader)
+    press.numbers.publish(1)
+    joining = asyncio.ensure_future(node.call(full.address, "lua", "join_when_full", press.address))
+    await asyncio.sleep(0.1)
+    node.send(full.address, "lua", "other")
+    await joining
+    assert node.dead_letters.by_reason == {"skyloom.overloaded": 1}
+    press.numbers.publish(2)
+    await asyncio.sleep(0.1)
+    assert (full.read, full.subscription.missed) == ([2], 0)
 
 
 async def test_publishing_never_waits(node: Node) -> None:
