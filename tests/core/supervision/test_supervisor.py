@@ -330,6 +330,16 @@ async def test_crashes_while_the_group_goes_down_count_once(node: Node) -> None:
     assert node.failure is None
 
 
+async def test_who_crashes_while_another_of_its_group_stops_is_not_counted(node: Node) -> None:
+    log: list[str] = []
+    slow = permanent(Actor, "c", log, stop_takes=1.0).but(id="c")
+    supervisor = await node.spawn(Supervisor, *cast(log, "a", "b"), slow, strategy="one_for_all", restarts_max=1)
+    await kill(node, "a", settle=0.5)
+    await kill(node, "b", settle=2)
+    assert log == ["+a", "+b", "+c", "-c", "+a", "+b", "+c"]
+    assert {child.restarts for child in (await children(node, supervisor)).values()} == {1}
+
+
 async def test_children_added_at_run_time(node: Node) -> None:
     log: list[str] = []
     address = await node.spawn(Supervisor)
