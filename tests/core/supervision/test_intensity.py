@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from skyloom.supervision.intensity import BACKOFF_SECONDS, BACKOFF_SHARE, Intensity
@@ -11,6 +11,7 @@ from skyloom.supervision.intensity import BACKOFF_SECONDS, BACKOFF_SHARE, Intens
 waits = st.lists(st.floats(0, 4, allow_nan=False), max_size=30)
 
 
+@example([0.0, 1.0], 1, 1.0)  # what is just as old as the period is no longer inside
 @given(waits, st.integers(0, 6), st.sampled_from([1.0, 5.0]))
 def test_at_most_so_many_crashes_in_any_period(waits: list[float], most: int, period: float) -> None:
     intensity, now, crashes = Intensity(most, period), 1000.0, list[float]()
