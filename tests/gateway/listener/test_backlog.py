@@ -46,6 +46,13 @@ def test_those_for_whom_the_most_waits_are_cut_until_an_eighth_is_free(rig: Rig)
     assert [transport.aborted for transport, _ in clients] == [False, False, False, True, True]
 
 
+def test_no_more_are_cut_than_it_takes(rig: Rig) -> None:
+    clients = [stalled(rig, 50_000) for _ in range(16)]
+    say(rig, clients[0][1], 10)
+    assert sum(transport.aborted for transport, _ in clients) == 3
+    assert 600_000 < rig.connections.backlog.bytes <= 700_000
+
+
 def test_who_takes_its_output_is_not_cut_whatever_the_others_do(rig: Rig) -> None:
     reader, reading, _ = rig.open()
     for _ in range(40):
