@@ -53,8 +53,9 @@ LOOK_SECONDS: Final = 0.25
 
 DRIVER_BITS: Final = 64
 
-BREAKER: Final = BreakerSettings(slow_seconds=TRY_SECONDS)
-"""A busy database makes every call slow: to refuse them would fail orders that can be carried out."""
+BREAKER: Final = BreakerSettings(slow_seconds=TRY_SECONDS, open_seconds_max=UNDO_PAUSE_MAX_SECONDS)
+"""A busy database makes every call slow: to refuse them would fail orders that can be carried out. Nor is it open for
+longer than the pause between two tries to take a step back, or orders would stay unfinished for minutes."""
 
 RETRIES: Final = RetrySettings(attempts=3, backoff_seconds=0.1, backoff_seconds_max=1.0)
 

@@ -8,13 +8,14 @@ from sqlalchemy import Connection, select
 from skyloom import CallError, Service, rpc
 from skyloom.testing import Sim, TestNode
 from skyloom_shop.crash_points import POINTS, armed
+from skyloom_shop.inventory import Inventory
 from skyloom_shop.order import OrderService
 from skyloom_shop.order_state import order_key
 from skyloom_shop.outbox import Update
 from skyloom_shop.payment import Payment
 from skyloom_shop.relay import Relay
 from skyloom_shop.schema import charges, outbox
-from skyloom_shop.stock import release
+from skyloom_shop.stock import Restock, release, restock, seed
 from tests.apps.shop.memory import finish, new_disk, open_node
 from tests.apps.shop.providers import Card, card_payment
 
@@ -141,3 +142,32 @@ async def test_a_shop_that_crashes_finishes_every_order_with_a_provider_outside(
     assert outcomes["bob"] in ("card.declined", "shop.order_failed")
     done = {order_key(user, "o1") for user, outcome in outcomes.items() if not outcome}
     assert set(card.kept()) == done
+
+
+@pytest.mark.sim(seeds=1)
+async def test_orders_end_within_seconds_when_a_service_is_back_that_was_away_for_minutes(sim: Sim) -> None:
+    disk = new_disk()
+    disk.transact(seed, [0.0])
+    disk.transact(restock, [Restock("more", "horse", 100, 0.0)])
+    node = await open_node(sim, disk)
+    orders = OrderService.at(node.root, "ORDER", timeout=300.0)
+
+    def lose_inventory(reached: str) -> None:
+        if reached == "order.before_charge" and (there := node.names.find("INVENTORY")) is not None:
+            node.kill(there)
+
+    async def order_too_much(user: str) -> str:
+        with pytest.raises(CallError) as caught:
+            await orders.create_order(user, "o1", (("horse", 2),))
+        return caught.value.code
+
+    with armed(lose_inventory):
+        all_order = asyncio.gather(*(order_too_much(f"user{number}") for number in range(12)))
+        await sim.advance(5.0)
+    await sim.advance(100.0)
+    assert not all_order.done()
+    await node.spawn(Inventory)
+    async with asyncio.timeout(20.0):
+        codes = await all_order
+    assert set(codes) <= {"shop.insufficient_funds", "shop.order_failed"}
+    await finish(sim, disk)
