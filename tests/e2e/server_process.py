@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -30,13 +31,20 @@ class GatewayProcess:
     """`skyloom gateway` with these apps, its database and its log in `folder`."""
 
     def __init__(
-        self, folder: Path, *, port: int = 0, settings: tuple[str, ...] = SETTINGS, apps: tuple[str, ...] = CHAT
+        self,
+        folder: Path,
+        *,
+        port: int = 0,
+        settings: tuple[str, ...] = SETTINGS,
+        apps: tuple[str, ...] = CHAT,
+        database: str | None = None,
     ) -> None:
         self.folder = folder
         self.port = port
         self.tcp_port = 0
         self._settings = settings
         self._apps = apps
+        self._database = database or f"sqlite:///{folder}/chat.db"
         self._process: asyncio.subprocess.Process
 
     @property
@@ -55,15 +63,19 @@ class GatewayProcess:
     def log(self) -> str:
         return (self.folder / "gateway.log").read_text()
 
-    async def start(self) -> None:
-        """Returns once it listens."""
-        arguments = ["--port", str(self.port), "--tcp-port", "0", "--database", f"sqlite:///{self.folder}/chat.db"]
+    async def start(self, environment: Mapping[str, str] | None = None) -> None:
+        """Returns once it listens. `environment` is added to this process's own."""
+        arguments = ["--port", str(self.port), "--tcp-port", "0", "--database", self._database]
         for setting in self._settings:
             arguments += ["--set", setting]
         command = [sys.executable, "-m", "skyloom_gateway.cli", "gateway", *self._apps, *arguments]
         with (self.folder / "gateway.log").open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *command, stdout=asyncio.subprocess.PIPE, stderr=log, cwd=self.folder
+                *command,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                cwd=self.folder,
+                env={**os.environ, **(environment or {})},
             )
         assert self._process.stdout is not None
         async with asyncio.timeout(START_SECONDS):
