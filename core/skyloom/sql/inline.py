@@ -11,6 +11,7 @@ its answer.
 from __future__ import annotations
 
 import sqlite3
+import weakref
 from functools import cache
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
@@ -48,6 +49,7 @@ class Disk:
             connection.execute("PRAGMA foreign_keys = ON")
         finally:
             raw.close()
+        weakref.finalize(self, self.engine.dispose)  # nobody else closes the connection, which Python 3.13 warns of
 
     def transact(self, work: Callable[Concatenate[Connection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """``work(connection, ...)`` in a transaction of its own, now."""
