@@ -1,11 +1,11 @@
 """Orders: the shop's services, with and without batching, beside a bare loop of the same transactions.
 
 200 buyers order at the same time, each one order after the other, from the services of the shop on one node: prices,
-holds, charges, order book, outbox and its relay; no gateway. Without batching they are the same services with a batch
-size of 1. The bare loop does the transactions of 200 orders, step by step, with the shop's own functions: the same
-statements on the same tables, as durable, each transaction for all 200. It leaves out what the framework does: the
-services and their messages, the saga with its deadlines and its readiness to undo, breakers and retries, the relay that
-reads the outbox, and the lock that lets several processes share PostgreSQL.
+holds, charges, order book, outbox and its relay; no gateway. Without batching they are the same services on a database
+that takes one item in a transaction. The bare loop does the transactions of 200 orders, step by step, with the shop's
+own functions: the same statements on the same tables, as durable, each transaction for all 200. It leaves out what the
+framework does: the services and their messages, the saga with its deadlines and its readiness to undo, breakers and
+retries, the relay that reads the outbox, and the lock that lets several processes share PostgreSQL.
 
 Each has a database of its own: SQLite files with synchronous FULL, and, where PostgreSQL is installed, databases of a
 server that is started for the run, with fsync on. At the end the shop's invariants must hold in all of them.

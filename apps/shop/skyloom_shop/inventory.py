@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
-from skyloom import Failed, Service, rpc
-from skyloom.patterns.batcher import batched
+from skyloom import Service, rpc
 from skyloom.sql import DatabaseError
 from skyloom_shop import stock
+from skyloom_shop.answers import Answers, told
 from skyloom_shop.crash_points import reach
 from skyloom_shop.database import Writes, read_for_client
 from skyloom_shop.errors import UnknownSku
@@ -24,12 +23,6 @@ HOLD_SECONDS: Final = 900.0
 
 EXPIRE_EVERY_SECONDS: Final = 5.0
 """Between two looks for holds that have expired."""
-
-BATCH_SIZE: Final = 200
-"""Requests that are handled together."""
-
-BATCH_TIMEOUT_SECONDS: Final = 20.0
-"""How long these may take; after that the callers do not know what became of theirs."""
 
 log = structlog.get_logger("skyloom.shop")
 
@@ -81,28 +74,25 @@ class Inventory(Service):
         return sum(self._prices[sku] * quantity for sku, quantity in lines)
 
     @rpc
-    @batched(max_size=BATCH_SIZE, max_wait=0.0, timeout=BATCH_TIMEOUT_SECONDS)
-    async def hold(self, wishes: list[Hold]) -> Sequence[Failed | None]:
-        """Hold stock for an order until a time. Raises OutOfStock; HoldLost when it was released before."""
+    async def hold(self, wishes: tuple[Hold, ...]) -> Answers[None]:
+        """Hold stock for each order until a time. Refused with OutOfStock; HoldLost when it was released before."""
         answers = await self._writes.many(stock.hold, wishes)
         reach("stock.after_hold")
-        return answers
+        return told(answers)
 
     @rpc
-    @batched(max_size=BATCH_SIZE, max_wait=0.0, timeout=BATCH_TIMEOUT_SECONDS)
-    async def confirm(self, keys: list[str]) -> Sequence[Failed | None]:
-        """What is held for this order is sold. Raises HoldLost when nothing is held for it any more."""
+    async def confirm(self, keys: tuple[str, ...]) -> Answers[None]:
+        """What is held for each order is sold. Refused with HoldLost when nothing is held for it any more."""
         answers = await self._writes.many(stock.confirm, keys)
         reach("stock.after_confirm")
-        return answers
+        return told(answers)
 
     @rpc
-    @batched(max_size=BATCH_SIZE, max_wait=0.0, timeout=BATCH_TIMEOUT_SECONDS)
-    async def release(self, keys: list[str]) -> Sequence[None]:
-        """What was held for this order, or sold to it, is available again, and a hold that comes later is refused."""
+    async def release(self, keys: tuple[str, ...]) -> Answers[None]:
+        """What was held for each order, or sold to it, is available again, and a hold that comes later is refused."""
         answers = await self._writes.many(stock.release, keys)
         reach("stock.after_release")
-        return answers
+        return told(answers)
 
     @rpc
     async def restock(self, key: str, sku: str, quantity: int) -> bool:

@@ -1,8 +1,11 @@
 """ORDER: takes orders through their steps, each exactly once, whatever crashes in between.
 
     agent --create_order--> ORDER --hold, confirm, release--> INVENTORY
-                              |  '--process_payment, refund--> PAYMENT
+                              |  '--charge_wallets, process_payment, refund--> PAYMENT
                               '-- the order book: each step is written down before the next
+
+Orders that come to the same step in the same moment are asked for in one message, and written in one transaction; each
+has an answer of its own.
 
 The tutorial's `process_order` makes the same calls one after the other. The differences: the stock is held before the
 money is taken, so that nothing is sold twice; the order's id is the key of every call, so that none takes effect
@@ -12,17 +15,19 @@ twice; a step that fails is compensated; and what a crash leaves half done is fi
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import structlog
 
 from skyloom import Expired, Failed, Service, rpc
+from skyloom.patterns.batcher import Batcher
 from skyloom.patterns.breaker import BreakerSettings, Circuits
 from skyloom.patterns.retry import Retry, RetrySettings
 from skyloom.patterns.saga import Saga, SagaUndone, Step
 from skyloom.patterns.saga_store import SagaConflict, SagaRecord
 from skyloom.sql import DatabaseError
 from skyloom_shop import order_book
+from skyloom_shop.answers import heard
 from skyloom_shop.crash_points import reach
 from skyloom_shop.database import read_for_client, storage_failed
 from skyloom_shop.errors import OrderFailed, OrderMismatch, OrderNotFound
@@ -30,7 +35,7 @@ from skyloom_shop.inventory import HOLD_SECONDS, Inventory
 from skyloom_shop.ledger import Charge, Charged
 from skyloom_shop.order_book import SAGA, DrivenElsewhere, state_of
 from skyloom_shop.order_state import STATUS, STEPS, Lines, Order, order_key
-from skyloom_shop.order_store import OrderStore
+from skyloom_shop.order_store import BATCH_SIZE, OrderStore
 from skyloom_shop.stock import Hold
 
 SWEEP_EVERY_SECONDS: Final = 2.0
@@ -74,6 +79,10 @@ class OrderService(Service):
         self._store = OrderStore(self, driver)
         self._retry = Retry(self, idempotent=True, timeout=STEP_SECONDS, settings=RETRIES)
         self._circuits = Circuits(self, BREAKER)
+        self._holds: Batcher[Hold, None] = self._together("INVENTORY", "hold")
+        self._confirms: Batcher[str, None] = self._together("INVENTORY", "confirm")
+        self._releases: Batcher[str, None] = self._together("INVENTORY", "release")
+        self._charges: Batcher[Charge, Charged | None] = self._together("PAYMENT", "charge_wallets")
         reserve, intend, charge, confirm, record = STEPS
         self._saga: Saga[Order] = Saga(
             self,
@@ -136,19 +145,22 @@ class OrderService(Service):
 
     async def _reserve(self, order: Order) -> Order:
         reach("order.before_reserve")
-        await self._ask("INVENTORY", "hold", Hold(order.key, order.lines, self.clock.time() + HOLD_SECONDS))
+        await self._holds.submit(Hold(order.key, order.lines, self.clock.time() + HOLD_SECONDS))
         reach("order.after_reserve")
         return order
 
     async def _charge(self, order: Order) -> Order:
         reach("order.before_charge")
-        charged: Charged = await self._ask("PAYMENT", "process_payment", self._payment(order))
+        payment = self._payment(order)
+        charged = await self._charges.submit(payment)
+        if charged is None:  # not from a wallet
+            charged = cast("Charged", await self._ask("PAYMENT", "process_payment", payment))
         reach("order.after_charge")
         return replace(order, transaction_id=charged.transaction_id)
 
     async def _confirm(self, order: Order) -> Order:
         reach("order.before_confirm")
-        await self._ask("INVENTORY", "confirm", order.key)
+        await self._confirms.submit(order.key)
         reach("order.after_confirm")
         return order
 
@@ -159,8 +171,16 @@ class OrderService(Service):
 
     async def _release(self, order: Order) -> None:
         reach("order.before_release")
-        await self._ask("INVENTORY", "release", order.key)
+        await self._releases.submit(order.key)
         reach("order.after_release")
+
+    def _together(self, service: str, method: str) -> Batcher[Any, Any]:
+        """Asks for many orders in one message; each has an answer of its own."""
+
+        async def run(wishes: list[Any]) -> list[Any]:
+            return heard(await self._ask(service, method, tuple(wishes)))
+
+        return Batcher(self, run, max_size=BATCH_SIZE, max_wait=0.0, timeout=STEP_SECONDS)
 
     def _payment(self, order: Order) -> Charge:
         return Charge(order.key, order.user, order.total, self.clock.time())

@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
-
 from skyloom import Failed, Service, rpc
-from skyloom.patterns.batcher import batched
 from skyloom.sql import DatabaseError
 from skyloom_shop import ledger
+from skyloom_shop.answers import Answers, told
 from skyloom_shop.crash_points import reach
 from skyloom_shop.database import Writes, read_for_client, storage_failed
 from skyloom_shop.ledger import Charge, Charged, Visit
 from skyloom_shop.provider import PaymentProvider, charge_outside, refund_outside
-
-BATCH_SIZE: Final = 200
-"""Requests that are handled together."""
-
-BATCH_TIMEOUT_SECONDS: Final = 20.0
-"""How long these may take; after that the callers do not know what became of theirs."""
 
 
 class Payment(Service):
@@ -62,30 +53,30 @@ class Payment(Service):
         Any other error leaves it unknown: ask again, or refund.
         """
         if self.provider is None:
-            return await self._charge(wish)
-        answer = await charge_outside(self.provider, self._writes, wish)
+            answer = await self._writes.one(ledger.charge, wish)
+        else:
+            answer = await charge_outside(self.provider, self._writes, wish)
         reach("ledger.after_charge")
         if isinstance(answer, Failed):
             raise answer
         return answer
 
     @rpc
+    async def charge_wallets(self, wishes: tuple[Charge, ...]) -> Answers[Charged | None]:
+        """`process_payment` for many orders. None for all of them when the money is not in the wallets: a provider may
+        keep one order waiting, and the others shall not wait for that.
+        """
+        if self.provider is not None:
+            return (None,) * len(wishes)
+        answers = await self._writes.many(ledger.charge, wishes)
+        reach("ledger.after_charge")
+        return told(answers)
+
+    @rpc
     async def refund(self, wish: Charge) -> None:
         """Give back what the order was charged; what was not charged yet never will be. Harmless when repeated."""
         if self.provider is None:
-            await self._refund(wish)
+            await self._writes.one(ledger.begin_refund, wish)
         else:
             await refund_outside(self.provider, self._writes, wish)
-            reach("ledger.after_refund")
-
-    @batched(max_size=BATCH_SIZE, max_wait=0.0, timeout=BATCH_TIMEOUT_SECONDS)
-    async def _charge(self, wishes: list[Charge]) -> Sequence[Charged | Failed]:
-        answers = await self._writes.many(ledger.charge, wishes)
-        reach("ledger.after_charge")
-        return answers
-
-    @batched(max_size=BATCH_SIZE, max_wait=0.0, timeout=BATCH_TIMEOUT_SECONDS)
-    async def _refund(self, wishes: list[Charge]) -> Sequence[bool]:
-        answers = await self._writes.many(ledger.begin_refund, wishes)
         reach("ledger.after_refund")
-        return answers

@@ -3,13 +3,15 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
 from skyloom import CallError, Failed
 from skyloom.sql.inline import Disk
 from skyloom.testing import Sim
-from skyloom_shop.errors import ChargeVoided
+from skyloom_shop.answers import heard
+from skyloom_shop.errors import ChargeVoided, InsufficientFunds
 from skyloom_shop.ledger import Charge, Charged
 from skyloom_shop.order import OrderService
 from skyloom_shop.payment import Payment
@@ -55,6 +57,22 @@ async def test_an_order_whose_charge_stays_unknown_is_taken_back(sim: Sim, last:
         assert card.kept() == {}
         assert await buy(orders) == "shop.order_failed"
     assert card.kept() == {}
+
+
+async def test_a_provider_outside_is_asked_for_each_order_alone(sim: Sim) -> None:
+    async with open_card(sim, "late") as (_, card, _orders, payment):
+        assert await payment.charge_wallets((WISH, replace(WISH, key="3:bob:o1"))) == (None, None)
+        assert card.calls == 0
+
+
+async def test_wallets_are_charged_for_many_orders_in_one_message_each_for_itself(sim: Sim) -> None:
+    disk = new_disk()
+    payment = Payment.at((await open_node(sim, disk)).root, "PAYMENT")
+    dear, other = replace(WISH, key="3:ada:o2", amount=10_001), replace(WISH, key="3:ada:o3")
+    answers = heard(await payment.charge_wallets((WISH, dear, other, WISH)))
+    assert [type(answer) for answer in answers] == [Charged, InsufficientFunds, Charged, Charged]
+    assert answers[0] == answers[3]
+    assert await payment.balance("ada") == 10_000 - 2 * WISH.amount
 
 
 @pytest.mark.sim(seeds=3)
