@@ -149,6 +149,17 @@ async def test_promise_5_a_call_to_the_dying_fails_at_once(node: Node) -> None:
     assert node.now() == started
 
 
+async def test_promise_6_an_answer_that_waits_behind_messages_for_one_who_is_killed_is_late(node: Node) -> None:
+    asker, log = await start(node, Log), await start(node, Log)
+    asker.fork(asker.call(log.address, "lua", "keep", timeout=10))
+    await asyncio.sleep(1)
+    node.send(asker.address, "lua", "note", "first")
+    log.kept[0].ret("behind it")
+    node.kill(asker.address)
+    assert node.counters["late_answers"] == 1
+    assert node.dead_letters.by_reason.total() == 1
+
+
 async def test_promise_6_second_answers_raise_and_late_ones_are_counted(node: Node) -> None:
     log = await start(node, Log)
     with pytest.raises(Expired):
