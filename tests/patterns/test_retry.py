@@ -302,6 +302,23 @@ async def test_the_budget_ends_the_retries(node: Node) -> None:
     assert node.counters["retries_refused"] > 50
 
 
+async def test_a_retry_costs_the_budget_one(node: Node) -> None:
+    flaky = await start(node, Flaky, 1_000_000, "busy")
+    budget = node.shared[RetryBudget]["FLAKY"] = RetryBudget(node.now)
+    for _ in range(95):
+        budget.called()  # which leaves 10.5, and the call itself makes 10.6 of it
+    with pytest.raises(Failed):
+        await retry_call(
+            node.root,
+            "FLAKY",
+            "lua",
+            "work",
+            idempotent=True,
+            settings=RetrySettings(attempts=100, backoff_seconds=0),
+        )
+    assert len(flaky.times) == 1 + 10
+
+
 async def test_a_cancelled_call_is_not_repeated(node: Node) -> None:
     flaky = await start(node, Flaky, 100, "hang")
     call = asyncio.ensure_future(retry_call(node.root, "FLAKY", "lua", "work", idempotent=True))

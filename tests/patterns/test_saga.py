@@ -278,6 +278,19 @@ async def test_a_record_that_cannot_be_saved_is_saved_later(node: Node, world: W
     assert (world.log, found.status, found.version) == (NAMES, SagaStatus.DONE, 3)
 
 
+async def test_an_observer_that_fails_is_logged_and_the_saga_goes_on(
+    node: Node, world: World, store: MemorySagaStore[Order]
+) -> None:
+    def fail(_: object) -> None:
+        raise RuntimeError("no eyes")
+
+    shop = await start(node, Shop, world, store)
+    shop.saga._on_progress = fail
+    with capture_logs() as logged:
+        assert await shop.saga.run("a", Order("a")) == Order("a", NAMES)
+    assert {line["event"] for line in logged} == {"a saga's on_progress failed"}
+
+
 async def test_who_runs_anothers_saga_is_stopped_by_the_version(
     node: Node, world: World, store: MemorySagaStore[Order]
 ) -> None:
