@@ -6,8 +6,8 @@
                                                          '----- stock_changed, fanned out to clients
 
 The outbox is a log that every process reads for its own players, so that a player hears of an order wherever it was
-placed. A message is delivered at least once: after a crash the relay goes back a minute, and an agent that does not
-answer is told again. Agents drop what they have passed on already.
+placed. A message is delivered at least once: an agent that does not answer is told again, and after a crash the relay
+goes back a minute, and keeps for another one what nobody was there to hear. Agents drop what they have passed on.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ RELAY_EVERY_SECONDS: Final = 0.25
 """Between two looks at the database, and so between two pushes about the stock."""
 
 AGAIN_SECONDS: Final = 60.0
-"""How far back a relay that starts begins to read."""
+"""How far back a relay that starts begins to read; and how long after its start it keeps, for agents that come back,
+what no agent of the user was there to hear."""
 
 KEEP_SECONDS: Final = 3_600.0
 """How long messages stay in the outbox; a process that stands still for longer misses some."""
@@ -65,6 +66,8 @@ class Relay(Service):
         self._watching: dict[Address, ClientRef] = {}
         self._stock: dict[str, Item] = {}
         self._changed: dict[str, int] = {}
+        self._kept: dict[str, list[Update]] = defaultdict(list)
+        self._kept_until = self.clock.now() + AGAIN_SECONDS
         self._reading = self.queue()
         self._last = await shop_database(self).read(outbox.position, self.clock.time() - AGAIN_SECONDS)
         self.fork(self._run(), critical=True)
@@ -78,6 +81,8 @@ class Relay(Service):
             self._users[agent] = user
             self._agents[user].add(agent)
             self.monitor(agent)
+            if user in self._kept:
+                self.fork(self._tell(agent, list(self._kept[user])))
 
     @rpc
     async def catalog(self, client: ClientRef) -> list[Item]:
@@ -115,8 +120,14 @@ class Relay(Service):
         while True:
             self._last, updates = await shop_database(self).read(outbox.after, self._last)
             told: dict[Address, list[Update]] = defaultdict(list)
+            keeps = self.clock.now() < self._kept_until
+            if not keeps:
+                self._kept.clear()
             for update in updates:
-                for agent in self._agents.get(update.user, ()):
+                agents = self._agents.get(update.user, ())
+                if keeps and not agents:
+                    self._kept[update.user].append(update)
+                for agent in agents:
                     told[agent].append(update)
             if told:
                 reach("relay.before_publish")

@@ -55,6 +55,22 @@ class Follower(Service):
         self.heard.extend(updates)
 
 
+class Everybody(Service):
+    """Has all users come, `after` a while."""
+
+    def __init__(self, heard: list[Update], after: float) -> None:
+        self.heard = heard
+        self.after = after
+
+    async def on_start(self) -> None:
+        self.fork(self._come())
+
+    async def _come(self) -> None:
+        await self.sleep(self.after)
+        for user, _ in WISHES:
+            await self.spawn(Follower, user, self.heard)
+
+
 def told(connection: Connection) -> set[Update]:
     return {Update(row.user_name, row.order_id, row.status, row.version) for row in connection.execute(select(outbox))}
 
@@ -98,10 +114,8 @@ async def crash_and_return(sim: Sim, point: str, payment: type[Payment]) -> dict
             await asyncio.sleep(ASK_AGAIN_SECONDS)
 
     async def start() -> None:
-        node = await open_node(sim, disk, payment=payment, name=f"shop-{len(nodes)}")
-        nodes.append(node)
-        for user, _ in WISHES:
-            await node.spawn(Follower, user, heard)
+        nodes.append(await open_node(sim, disk, payment=payment, name=f"shop-{len(nodes)}"))
+        await nodes[-1].spawn(Everybody, heard, sim.random.random() * 2.0 if len(nodes) > 1 else 0.0)
 
     async def restart() -> None:
         nonlocal is_down
