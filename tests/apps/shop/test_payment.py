@@ -75,6 +75,13 @@ async def test_wallets_are_charged_for_many_orders_in_one_message_each_for_itsel
     assert await payment.balance("ada") == 10_000 - 2 * WISH.amount
 
 
+@pytest.mark.sim(seeds=2)
+async def test_a_charge_that_never_reached_the_provider_is_settled_before_it_is_taken_back(sim: Sim) -> None:
+    async with open_card(sim, "lost", "lost", "lost") as (_, card, orders, _payment):
+        assert await buy(orders) == "shop.order_failed"
+        assert card.charged.keys() == card.refunded == {"3:ada:o1"}
+
+
 @pytest.mark.sim(seeds=3)
 async def test_what_the_provider_refuses_stays_refused(sim: Sim) -> None:
     async with open_card(sim) as (_, card, orders, _payment):
@@ -100,7 +107,8 @@ async def test_a_refund_before_the_charge_refuses_the_charge(sim: Sim) -> None:
 
 @pytest.mark.sim(seeds=20)
 async def test_a_refund_that_overtakes_a_charge_under_way_leaves_nothing_charged(sim: Sim) -> None:
-    disk, card = new_disk(), Card(["late"])
+    # The charge's answer comes before the refund, while it asks, or after it.
+    disk, card = new_disk(), Card(["late", sim.random.choice(["", "late"])])
     payment = Payment.at((await open_node(sim, disk, payment=card_payment(card))).root, "PAYMENT", timeout=100.0)
     charging = asyncio.create_task(payment.process_payment(WISH))
     await asyncio.sleep(sim.random.random() * 6.0)
