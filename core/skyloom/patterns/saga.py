@@ -205,7 +205,7 @@ class Saga(Generic[S]):
         """From wherever it is to the end; `again` after a crash, in which the first step may have run already."""
         names = self._names
         unknown = [name for name in record.done if name not in self._steps]
-        if unknown or (record.status is SagaStatus.RUNNING and record.done != names[: len(record.done)]):
+        if unknown or (record.status is SagaStatus.RUNNING and tuple(record.done) != names[: len(record.done)]):
             raise SagaConflict(
                 f"saga {self.name!r} {record.id!r}: it has done {record.done}, but the steps are {names} now; "
                 "keep the steps that old records name"
