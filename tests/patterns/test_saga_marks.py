@@ -1,5 +1,7 @@
 """Steps of a saga that do nothing: marks in its record."""
 
+from typing import Any
+
 import pytest
 
 from skyloom import Node, Service
@@ -44,7 +46,8 @@ async def test_a_step_without_effect_is_saved_with_the_one_before_it(
 async def test_a_record_that_ends_before_a_mark_goes_on_with_it(
     node: Node, world: World, store: MemorySagaStore[Order]
 ) -> None:
-    await store.create(SagaRecord("test.order", "a", Order("a"), done=("hold",)))
+    as_json_has_it: Any = ["hold"]
+    await store.create(SagaRecord("test.order", "a", Order("a"), done=as_json_has_it))
     shop = await start(node, Marked, world, store)
     assert await shop.saga.resume() == 1
     assert await shop.saga.run("a", Order("a")) == Order("a", ["charge"])
