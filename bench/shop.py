@@ -18,11 +18,11 @@ import sys
 import tempfile
 import time
 from dataclasses import replace
-from time import process_time
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from bench.rig.costs import Costs, ThisProcess, in_turns
 from bench.rig.report import Row, main
-from bench.rig.turns import best_rates, run_on
+from bench.rig.turns import run_on
 from skyloom import Node, Service
 from skyloom.patterns.saga_store import SagaRecord, SagaStatus
 from skyloom.sql import Database, make_engines, normalise_url
@@ -47,10 +47,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 BUYERS: Final = 200
-ROUNDS: Final = 10
-"""Orders of each buyer in a run."""
-UNBATCHED_ROUNDS: Final = 1
-TURNS: Final = 3
+ROUNDS: Final = 5
+"""Orders of each buyer in a run; without batching there is one run of one, which is long enough."""
+TURNS: Final = 6
 WARE: Final = DEMO[0]
 ORDERS_OF_A_USER: Final = 50
 """Then the wallet is nearly empty, and the buyer goes on as somebody new."""
@@ -180,19 +179,6 @@ class Shop:
         _sound(wrong)
 
 
-class Metered:
-    """A subject's runs, and the least processor time of this process that an order took in one."""
-
-    def __init__(self, subject: Subject) -> None:
-        self._subject = subject
-        self.microseconds = float("inf")
-
-    async def __call__(self, count: int) -> None:
-        began = process_time()
-        await self._subject.order(count)
-        self.microseconds = min(self.microseconds, (process_time() - began) / count * 1e6)
-
-
 async def measure_database(loop: str, scale: float, database: str, new_url: Callable[[str], str]) -> list[Row]:
     """All three on one kind of database."""
     buyers = max(10, round(BUYERS * min(1.0, scale)))
@@ -201,31 +187,33 @@ async def measure_database(loop: str, scale: float, database: str, new_url: Call
         SHOP: Shop(buyers, new_url("shop")),
         UNBATCHED: Shop(buyers, new_url("unbatched"), Unbatched),
     }
-    runs = {name: Metered(subject) for name, subject in subjects.items()}
-    counts = {name: buyers * (UNBATCHED_ROUNDS if name == UNBATCHED else ROUNDS) for name in subjects}
     for subject in subjects.values():
         await subject.open()
-    best = await best_rates(runs, counts, max(1, round(TURNS * scale)))
+    costs = {name: Costs(ThisProcess(), subject.order) for name, subject in subjects.items()}
+    count = buyers * ROUNDS
+    ratio, cpu_ratio = await in_turns(costs[BARE], costs[SHOP], max(1, round(TURNS * scale)), count, count)
+    await costs[UNBATCHED].measure(buyers, buyers)
     for subject in subjects.values():
         await subject.close()
+    batching = max(costs[SHOP].rates) / max(costs[UNBATCHED].rates)
 
-    def row(name: str, baseline: str, *, title: str = "", note: str = "") -> Row:
-        details = {"cpu_us_each": runs[name].microseconds}
+    def row(name: str, ratio: float, baseline: str, title: str = "", note: str = "", **details: float) -> Row:
         return Row(
             name=f"{title or name}, {database}",
             loop=loop,
-            per_second=best[name],
-            ratio=best[name] / best[baseline],
+            per_second=max(costs[name].rates),
+            ratio=ratio,
             baseline=baseline,
-            details=details,
+            details={"cpu_us_each": costs[name].cpu_microseconds, **details},
             note=note,
         )
 
+    left_out = "no services, messages, saga, deadlines, retries, relay of the outbox"
     return [
-        row(BARE, BARE, note="no services, messages, saga, deadlines, retries, relay of the outbox"),
-        row(SHOP, BARE),
-        row(UNBATCHED, UNBATCHED),
-        row(SHOP, UNBATCHED, title=f"{SHOP} with batching"),
+        row(BARE, 1.0, BARE, note=left_out),
+        row(SHOP, ratio, BARE, cpu_ratio=cpu_ratio),
+        row(UNBATCHED, 1.0, UNBATCHED),
+        row(SHOP, batching, UNBATCHED, f"{SHOP} with batching"),
     ]
 
 

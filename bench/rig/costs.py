@@ -1,23 +1,36 @@
-"""What a server spends on the runs it is given."""
+"""What a server, or this process, spends on the runs it is given."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from statistics import median
-from time import perf_counter
-from typing import TYPE_CHECKING
+from time import perf_counter, process_time
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from bench.rig.process import ServerProcess
+
+class Measured(Protocol):
+    """What does the work."""
+
+    def cpu_seconds(self) -> float:
+        """Processor time that it has used so far."""
+
+
+class ThisProcess:
+    """The process that measures does the work too."""
+
+    def cpu_seconds(self) -> float:
+        """`Measured.cpu_seconds`, of all its threads."""
+        return process_time()
 
 
 @dataclass(slots=True)
 class Costs:
     """Runs of one server: operations per second of time, and of the server's processor time."""
 
-    server: ServerProcess
+    server: Measured
     run: Callable[[int], Awaitable[None]]
     rates: list[float] = field(default_factory=list)
     cpu_rates: list[float] = field(default_factory=list)
