@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from sqlalchemy import Connection, select
 
-from skyloom import CallError, Service, rpc
+from skyloom import CallError, Service
 from skyloom.testing import Sim, TestNode
 from skyloom_shop.crash_points import POINTS, armed
 from skyloom_shop.inventory import Inventory
@@ -13,9 +13,9 @@ from skyloom_shop.order import OrderService
 from skyloom_shop.order_state import order_key
 from skyloom_shop.outbox import Update
 from skyloom_shop.payment import Payment
-from skyloom_shop.relay import Relay
-from skyloom_shop.schema import charges, outbox
+from skyloom_shop.schema import charges
 from skyloom_shop.stock import Restock, release, restock, seed
+from tests.apps.shop.followers import Follower, told
 from tests.apps.shop.memory import finish, new_disk, open_node
 from tests.apps.shop.providers import Card, card_payment
 
@@ -40,21 +40,6 @@ def take_from_joe(connection: Connection) -> None:
         release(connection, [key])
 
 
-class Follower(Service):
-    """A user's agent: notes what the relay tells."""
-
-    def __init__(self, user: str, heard: list[Update]) -> None:
-        self.user = user
-        self.heard = heard
-
-    async def on_start(self) -> None:
-        await Relay.at(self, "SHOP_RELAY").follow(self.user)
-
-    @rpc
-    async def order_updates(self, updates: list[Update]) -> None:
-        self.heard.extend(updates)
-
-
 class Everybody(Service):
     """Has all users come, `after` a while."""
 
@@ -69,10 +54,6 @@ class Everybody(Service):
         await self.sleep(self.after)
         for user, _ in WISHES:
             await self.spawn(Follower, user, self.heard)
-
-
-def told(connection: Connection) -> set[Update]:
-    return {Update(row.user_name, row.order_id, row.status, row.version) for row in connection.execute(select(outbox))}
 
 
 class _Crashed(BaseException):

@@ -103,7 +103,10 @@ async def test_one_order_placed_fifty_times_at_once_is_one_order(sim: Sim) -> No
 async def test_other_items_are_a_mismatch_and_the_same_ones_otherwise_written_are_not(
     sim: Sim,
 ) -> None:
-    async with open_shop(sim) as shop:
+    async def pause() -> None:  # so that who comes second finds the first one's order under way
+        await asyncio.sleep(sim.random.choice([0.0, 0.01]))
+
+    async with open_shop(sim, pause=pause) as shop:
         ada = await shop.connect("ada")
         outcomes = await asyncio.gather(
             code(ada, "o1", ("sword", 1), ("potion", 2)),
