@@ -7,10 +7,11 @@ from sqlalchemy import Connection, select
 
 from skyloom import CallError, Service
 from skyloom.testing import Sim, TestNode
+from skyloom_shop import order_book
 from skyloom_shop.crash_points import POINTS, armed
 from skyloom_shop.inventory import Inventory
 from skyloom_shop.order import OrderService
-from skyloom_shop.order_state import order_key
+from skyloom_shop.order_state import OrderState, order_key
 from skyloom_shop.outbox import Update
 from skyloom_shop.payment import Payment
 from skyloom_shop.schema import charges
@@ -166,3 +167,24 @@ async def test_orders_end_within_seconds_when_a_service_is_back_that_was_away_fo
         codes = await all_order
     assert set(codes) <= {"shop.insufficient_funds", "shop.order_failed"}
     await finish(sim, disk)
+
+
+ALONE = ["order.after_create", "order.after_reserve", "order.after_charge", "order.after_confirm", "order.before_save"]
+
+
+@pytest.mark.sim(seeds=len(ALONE))
+async def test_an_order_that_nobody_asks_for_again_is_finished_too(sim: Sim) -> None:
+    disk = new_disk()
+    node = await open_node(sim, disk)
+
+    def hook(reached: str) -> None:
+        if reached == ALONE[sim.seed % len(ALONE)] and not node.crashed:
+            node.crash()
+
+    with armed(hook), pytest.raises(CallError):
+        await OrderService.at(node.root, "ORDER").create_order("ada", "o1", (("sword", 1),))
+    await open_node(sim, disk, name="shop-1")
+    await finish(sim, disk)
+    record = disk.transact(order_book.load, order_key("ada", "o1"))
+    assert record is not None
+    assert order_book.state_of(record) is OrderState.DONE
