@@ -149,6 +149,21 @@ async def test_every_tab_of_a_user_hears_of_each_change_once_and_nobody_else(sim
         await bob.expect_no_push(OrderUpdated)
 
 
+@pytest.mark.sim(seeds=3)
+async def test_what_a_relay_tells_again_after_its_own_crash_is_not_pushed_again(sim: Sim) -> None:
+    async with open_shop(sim) as shop:
+        ada = await shop.connect("ada")
+        await place(ada, "o1", ("sword", 1))
+        await sim.advance(1.0)
+        for _ in range(4):
+            await ada.expect_push(OrderUpdated)
+        shop.node.kill(await shop.node.find("SHOP_RELAY", 0.0))
+        await sim.advance(10.0)
+        await ada.expect_no_push(OrderUpdated)
+        await place(ada, "o2", ("potion", 1))
+        assert (await ada.expect_push(OrderUpdated)).order_id == "o2"
+
+
 @pytest.mark.sim(seeds=10)
 async def test_who_asked_for_the_catalogue_hears_of_the_stock_at_most_four_times_a_second(sim: Sim) -> None:
     async with open_shop(sim) as shop:
