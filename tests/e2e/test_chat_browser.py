@@ -193,6 +193,7 @@ async def test_a_name_typed_before_the_script_has_loaded_is_kept(gateway: Gatewa
     await context.close()
 
 
+@pytest.mark.ci
 async def test_the_page_comes_back_by_itself_after_a_restart(restarted: GatewayProcess, browser: Browser) -> None:
     ada = await Person.arrive(browser, restarted, "ada")
     await ada.join("raid")

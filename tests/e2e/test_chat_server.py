@@ -198,6 +198,7 @@ async def stored(gateway: GatewayProcess) -> dict[int, str]:
     return found
 
 
+@pytest.mark.ci
 async def test_after_kill_9_under_load_all_that_was_answered_is_there(tmp_path: Path) -> None:
     load = Load()
     for run in ("first", "second"):
@@ -215,6 +216,7 @@ async def test_after_kill_9_under_load_all_that_was_answered_is_there(tmp_path: 
     assert load.refusals == set()
 
 
+@pytest.mark.ci
 async def test_sigterm_under_load_answers_what_it_stored(tmp_path: Path) -> None:
     load = Load()
     async with running_gateway(tmp_path) as gateway:

@@ -56,7 +56,7 @@ async def come_in(proxy: CuttingProxy, kind: str, name: str, seed: int) -> Clien
             continue
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.ci)])
 @pytest.mark.parametrize(("kind", "proxy"), [(kind, kind) for kind in MOST_BYTES], indirect=["proxy"])
 async def test_the_python_client_loses_and_doubles_nothing(kind: str, proxy: CuttingProxy, seed: int) -> None:
     proxy.budget = at_random(seed, MOST_BYTES[kind])

@@ -130,6 +130,7 @@ async def test_a_shop_that_crashes_finishes_every_order(sim: Sim) -> None:
     assert outcomes["joe"] != ""
 
 
+@pytest.mark.ci
 @pytest.mark.sim(seeds=len(POINTS))
 async def test_a_shop_that_crashes_finishes_every_order_with_a_provider_outside(sim: Sim) -> None:
     card = Card(rng=sim.chance("card"))
