@@ -5,7 +5,8 @@ room that stop reading while a mebibyte a second is said there; 5,000 connection
 never say hello; 20 clients that send ten mebibytes a second together. The gateway has its limits as they come.
 
 The ratio is the honest clients' p99 in quiet over theirs under attack, of the same server a moment before: 0.33 is
-three times as long. The attackers share the machine with the server, so it is the worst that it can be.
+three times as long. The attackers share the machine with the server, so it is the worst that it can be. What the
+machine alone makes of it, "ms p99 beside" says: theirs while another server of this machine is under that attack.
 python-socketio, where it is installed, meets the stalled readers too.
 """
 
@@ -225,10 +226,14 @@ async def measure_socketio(loop: str, count: int) -> Row:
 
 async def measure_attack(loop: str, kind: str, name: str, amount: int) -> Row:
     """An attack that needs no help: `bench.rig.attack` says what it did."""
-    with ServerProcess("defended", loop) as server:
+    with ServerProcess("defended", loop) as server, ServerProcess("defended", loop) as neighbour:
         honest = await connect(server.port, HONEST, codec=JSON)
         probes: list[Asker] = [Honest(client) for client in honest]
         quiet = await waits(probes, QUIET_SECONDS)
+        attack = await asyncio.to_thread(Attack, kind, neighbour.port, QUIET_SECONDS, amount)
+        attack.go_on()
+        beside = await waits(probes, QUIET_SECONDS)
+        await asyncio.to_thread(attack.end)
         attack = await asyncio.to_thread(Attack, kind, server.port, ATTACK_SECONDS, amount)
         before, cpu = server.forget_peak(), server.cpu_seconds()
         attack.go_on()
@@ -236,7 +241,7 @@ async def measure_attack(loop: str, kind: str, name: str, amount: int) -> Row:
         told = await asyncio.to_thread(attack.end)
         costs = costs_since(server, before, cpu)
         await part(honest)
-    return row(name, loop, quiet, under, costs, told)
+    return row(name, loop, quiet, under, costs, {"ms_p99_beside": p99(beside) * 1e3, **told})
 
 
 def measure(loop: str, scale: float) -> list[Row]:
