@@ -28,6 +28,7 @@ from skyloom_gateway.push import ClientRef
 from skyloom_gateway.session.event import Close, Reply
 from skyloom_gateway.session.session import Session, State
 from skyloom_gateway.wire import CloseCode, Notify, Request, WireError
+from skyloom_gateway.wire.fields import plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -139,7 +140,7 @@ class Seat:
 
     def _welcome(self, *, recovered: bool) -> bytes:
         gate = self._gate
-        fields = {"heartbeat": gate.settings.heartbeat_seconds, "contract": gate.contract}
+        fields = {"heartbeat": plain(gate.settings.heartbeat_seconds), "contract": gate.contract}
         return self.session.welcome(recovered, fields)
 
     def left(self, code: int, reason: str) -> None:

@@ -59,12 +59,22 @@ async def test_the_welcome(world: World, transport: str) -> None:
     }
     assert (welcome.user, welcome.recovered, welcome.heartbeat) == ("Ada Lovelace", False, 20)
     assert welcome.limits == {"frame_bytes": 65536, "messages_per_second": 50}
+    numbers = [welcome.fields["heartbeat"], *welcome.limits.values()]
+    assert [repr(number) for number in numbers] == ["20", "65536", "50"]
     assert welcome.contract == "sha256:0"
     other = await world.player(transport).greet()
     secrets = {welcome.session, welcome.key, other.session, other.key}
     assert len(secrets) == 4
     assert min(map(len, secrets)) >= 22
     assert Dog.events[0] == ("open", "Ada Lovelace", "192.0.2.7:5")
+
+
+async def test_the_welcome_tells_fractions_as_they_are(gate_node: Node) -> None:
+    settings = GatewaySettings(heartbeat_seconds=7.5, messages_per_second=0.5)
+    world = await open_gate(gate_node, settings=settings)
+    for transport in TRANSPORTS:
+        welcome = await world.player(transport).greet()
+        assert (welcome.fields["heartbeat"], welcome.limits["messages_per_second"]) == (7.5, 0.5)
 
 
 @pytest.mark.parametrize("name", ["", "x" * 65, "a\nb", "a\u202eb", " ada", "ada ", 7, ["ada"], {}, True, "\x00"])

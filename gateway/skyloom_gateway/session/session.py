@@ -59,6 +59,7 @@ from skyloom_gateway.session.refusal import ANSWER_GONE, rate_limited, too_many_
 from skyloom_gateway.session.replay import Replay
 from skyloom_gateway.wire.codec import Codec
 from skyloom_gateway.wire.codes import CloseCode, WireError, close_error
+from skyloom_gateway.wire.fields import plain
 from skyloom_gateway.wire.frame import Ack, ClientFrame, Hello, Notify, Ping, Request, Resume
 from skyloom_gateway.wire.malformed import Malformed
 
@@ -205,7 +206,7 @@ class Session:
                 "recovered": recovered,
                 "limits": {
                     "frame_bytes": self._limits.frame_bytes_max,
-                    "messages_per_second": self._limits.messages_per_second,
+                    "messages_per_second": plain(self._limits.messages_per_second),
                 },
                 **fields,
             }

@@ -83,6 +83,11 @@ def number(value: object, field: str) -> float:
     return value
 
 
+def plain(value: float) -> float:
+    """A number as both encodings are to show it: 20 rather than 20.0."""
+    return int(value) if float(value).is_integer() else value
+
+
 def flag(value: object, field: str) -> bool:
     """A boolean."""
     if type(value) is not bool:
