@@ -4,8 +4,9 @@ from collections.abc import AsyncIterator
 from typing import assert_type
 
 from skyloom import Address, Answer, Failed, Node, Response, Service, Timer, rpc
-from skyloom_gateway import Agent, notify, request
+from skyloom_gateway import Agent, Push, notify, request
 from skyloom_gateway.agent import Route
+from skyloom_gateway.testing import Player
 
 
 class RoomNotFound(Failed, code="typing.room_not_found", kind="not_found"):
@@ -75,6 +76,17 @@ class Guarded(Agent):
     async def on_authorize(self, route: Route) -> bool:
         assert_type(route.name, str)
         return await super().on_authorize(route)
+
+
+class Over(Push, route="guarded.over"):
+    winner: str | None = None
+
+
+async def watch(player: Player) -> None:
+    over = await player.expect_push(Over, where=lambda over: over.winner)
+    assert_type(over, Over)
+    assert_type(over.winner, str | None)
+    await player.expect_push("guarded.over", where=lambda body: body["winner"])
 
 
 async def main() -> None:

@@ -82,16 +82,16 @@ class Player:
 
     @overload
     async def expect_push(
-        self, push: type[P], *, where: Callable[[P], bool] | None = None, timeout: float = PUSH_SECONDS
+        self, push: type[P], *, where: Callable[[P], object] | None = None, timeout: float = PUSH_SECONDS
     ) -> P: ...
 
     @overload
     async def expect_push(
-        self, push: str, *, where: Callable[[Any], bool] | None = None, timeout: float = PUSH_SECONDS
+        self, push: str, *, where: Callable[[Any], object] | None = None, timeout: float = PUSH_SECONDS
     ) -> Any: ...
 
     async def expect_push(
-        self, push: Any, *, where: Callable[[Any], bool] | None = None, timeout: float = PUSH_SECONDS
+        self, push: Any, *, where: Callable[[Any], object] | None = None, timeout: float = PUSH_SECONDS
     ) -> Any:
         """The next push of a class or a route, for which `where` is true; others stay for later.
 
@@ -116,7 +116,7 @@ class Player:
             why = f"within {timeout:g} s" if isinstance(error, TimeoutError) else "before the connection ended"
             raise AssertionError(f"{self.name}: no fitting push {route} {why}; what came:{came}") from error
 
-    def _fits(self, index: int, route: str, push: Any, where: Callable[[Any], bool] | None) -> Any:
+    def _fits(self, index: int, route: str, push: Any, where: Callable[[Any], object] | None) -> Any:
         came, body = self._unmatched[index]
         if came != route:
             return None
