@@ -5,12 +5,13 @@ import asyncio
 import pytest
 from sqlalchemy import Connection, select
 
-from skyloom import CallError, Service
+from skyloom import CallError, Service, Unknown
 from skyloom.testing import Sim, TestNode
 from skyloom_shop import order_book
 from skyloom_shop.crash_points import POINTS, armed
 from skyloom_shop.inventory import Inventory
-from skyloom_shop.order import OrderService
+from skyloom_shop.order import SWEEP_EVERY_SECONDS, OrderService
+from skyloom_shop.order_book import DRIVE_SECONDS
 from skyloom_shop.order_state import OrderState, order_key
 from skyloom_shop.outbox import Update
 from skyloom_shop.payment import Payment
@@ -189,3 +190,29 @@ async def test_an_order_that_nobody_asks_for_again_is_finished_too(sim: Sim) -> 
     record = disk.transact(order_book.load, order_key("ada", "o1"))
     assert record is not None
     assert order_book.state_of(record) is OrderState.DONE
+
+
+@pytest.mark.sim(seeds=3)
+async def test_who_repeats_an_order_after_a_crash_waits_until_it_is_taken_up(sim: Sim) -> None:
+    disk = new_disk()
+    node = await open_node(sim, disk)
+
+    def crash_once(reached: str) -> None:
+        if reached == "order.after_reserve" and not node.crashed:
+            node.crash()
+
+    with armed(crash_once):
+        with pytest.raises(Unknown):
+            await OrderService.at(node.root, "ORDER").create_order("ada", "o1", (("sword", 1),))
+        crashed = sim.loop.time()
+        orders = OrderService.at((await open_node(sim, disk, name="again")).root, "ORDER", timeout=5.0)
+        fates = []
+        while "confirmed" not in fates:
+            try:
+                await orders.create_order("ada", "o1", (("sword", 1),))
+                fates.append("confirmed")
+            except CallError as error:
+                fates.append(error.kind)
+    assert fates == ["deadline_exceeded"] * 2 + ["confirmed"]
+    assert DRIVE_SECONDS <= sim.loop.time() - crashed < DRIVE_SECONDS + SWEEP_EVERY_SECONDS + 1.0
+    await finish(sim, disk)
