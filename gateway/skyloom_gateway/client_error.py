@@ -16,8 +16,15 @@ UNAVAILABLE: Final = WireError(
 OVERLOADED: Final = WireError(
     "gateway.overloaded", ErrorKind.RESOURCE_EXHAUSTED, "too much is waiting: try again later", retryable=True
 )
+OUTCOME_UNKNOWN: Final = WireError(
+    "gateway.outcome_unknown",
+    ErrorKind.UNAVAILABLE,
+    "no answer, and it may have run: ask what happened before you try again",
+)
 EXPIRED: Final = WireError(
-    "gateway.deadline_exceeded", ErrorKind.DEADLINE_EXCEEDED, "no answer in time", retryable=False
+    "gateway.deadline_exceeded",
+    ErrorKind.DEADLINE_EXCEEDED,
+    "no answer in time, and it may have run: ask what happened before you try again",
 )
 TOO_BIG: Final = WireError(
     "gateway.answer_too_big", ErrorKind.RESOURCE_EXHAUSTED, "the answer does not fit a TCP frame: ask for less at once"
@@ -37,13 +44,17 @@ def unknown_route(route: str, *, is_request: bool) -> WireError:
 
 
 def client_error(error: CallError) -> WireError:
-    """What a client is told of an error: an app's own as it is, the runtime's by its kind and nothing more."""
+    """What a client is told of an error: an app's own as it is, the runtime's by its kind and nothing more.
+
+    Of the latter, `retryable` is only what surely did not run: a client may send that again under a new id.
+    """
     if not error.code.startswith("skyloom."):
         return WireError(error.code, ErrorKind(error.kind), error.message, error.retryable, error.details)
     if isinstance(error, Expired) or error.kind == "deadline_exceeded":
         return EXPIRED
-    if error.kind == "resource_exhausted":
-        return OVERLOADED
-    if isinstance(error, (NotExecuted, Unknown)) or error.kind == "unavailable":
-        return UNAVAILABLE
+    if isinstance(error, NotExecuted):
+        return OVERLOADED if error.kind == "resource_exhausted" else UNAVAILABLE
+    # A call of the agent's own that did not start is a Failed here: what the agent did before it is done.
+    if isinstance(error, Unknown) or error.kind in ("unavailable", "resource_exhausted"):
+        return OUTCOME_UNKNOWN
     return INTERNAL

@@ -210,10 +210,12 @@ async def test_which_errors_settle_an_order(shop: FakeShop, context: BrowserCont
         "shop.own_fault": ("internal", False),
         "gateway.invalid_body": ("invalid_argument", False),
         "gateway.rate_limited": ("resource_exhausted", True),
+        "gateway.unavailable": ("unavailable", True),
+        "gateway.outcome_unknown": ("unavailable", False),
         "gateway.deadline_exceeded": ("deadline_exceeded", False),
         "gateway.internal": ("internal", False),
         "gateway.unknown_route": ("unimplemented", False),
-        "gateway.duplicate_id": ("failed_precondition", False),
+        "gateway.answer_gone": ("failed_precondition", False),
     }
     settled = await page.evaluate(
         """async (errors) => {

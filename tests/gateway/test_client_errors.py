@@ -6,6 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from skyloom import CallError, Expired, Failed, NotExecuted, Unknown, UnknownName
+from skyloom.message.errors import KINDS
 from skyloom_gateway.client_error import client_error
 from skyloom_gateway.wire import ErrorKind
 from tests.gateway.cast import SECRET, EchoAgent
@@ -56,7 +57,11 @@ def _nothing_leaked(player: Player) -> None:
     ("error", "code", "kind", "retryable"),
     [
         (Expired("x"), "gateway.deadline_exceeded", "deadline_exceeded", False),
-        (Unknown("x"), "gateway.unavailable", "unavailable", True),
+        (Unknown("x"), "gateway.outcome_unknown", "unavailable", False),
+        (Unknown("x", code="skyloom.bad_answer", kind="internal"), "gateway.outcome_unknown", "unavailable", False),
+        (Failed("x", code="skyloom.not_executed", kind="unavailable"), "gateway.outcome_unknown", "unavailable", False),
+        (Failed("x", code="skyloom.overloaded", kind="resource_exhausted"), "gateway.outcome_unknown",
+         "unavailable", False),
         (NotExecuted("x"), "gateway.unavailable", "unavailable", True),
         (UnknownName("x"), "gateway.unavailable", "unavailable", True),
         (NotExecuted("x", code="skyloom.overloaded", kind="resource_exhausted"), "gateway.overloaded",
@@ -70,6 +75,14 @@ def test_kinds(error: CallError, code: str, kind: str, retryable: bool) -> None:
     told = client_error(error)
     assert (told.code, told.kind, told.retryable) == (code, kind, retryable)
     assert (told.message == "x") == (not code.startswith("gateway."))
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_only_what_surely_did_not_run_is_worth_trying_again(kind: str) -> None:
+    for error in (Unknown, Expired, Failed):
+        told = client_error(error("x", code="skyloom.x", kind=kind, retryable=True))
+        assert not told.retryable
+        assert "try again" not in told.message.replace("before you try again", "")
 
 
 async def test_details_that_have_no_form_in_a_frame(ada: Player) -> None:

@@ -11,8 +11,10 @@ if TYPE_CHECKING:
 
 
 def _table(*rows: tuple[str, str, bool, str]) -> dict[str, ErrorCode]:
-    table = {}
+    table: dict[str, ErrorCode] = {}
     for code, kind, retryable, description in sorted(rows):
+        if code in table:
+            raise ValueError(f"{code} is there twice")
         name = "".join(part.capitalize() for part in code.removeprefix("gateway.").split("_"))
         table[code] = ErrorCode(code, kind, retryable, name, description)
     return table
@@ -32,6 +34,12 @@ GATEWAY_ERRORS: Final[Mapping[str, ErrorCode]] = _table(
         False,
         "The answer does not fit a TCP frame; ask for less at once.",
     ),
+    (
+        "gateway.outcome_unknown",
+        "unavailable",
+        False,
+        "No answer, and the request may have run; ask what happened before you try again.",
+    ),
     ("gateway.deadline_exceeded", "deadline_exceeded", False, "No answer in time; the request may have run."),
     ("gateway.draining", "unavailable", True, "The server restarts; connect again."),
     ("gateway.internal", "internal", False, "A fault of the server, which has logged it."),
@@ -45,11 +53,9 @@ GATEWAY_ERRORS: Final[Mapping[str, ErrorCode]] = _table(
     ("gateway.permission_denied", "permission_denied", False, "This client may not call this route."),
     ("gateway.rate_limited", "resource_exhausted", True, "Over the rate; details.retry_after is in seconds."),
     ("gateway.too_many_requests", "resource_exhausted", True, "Too many requests wait for their answers."),
-    ("gateway.unavailable", "unavailable", True, "Not just now; the app does not answer."),
+    ("gateway.unavailable", "unavailable", True, "Not just now; the request did not run."),
     ("gateway.unknown_route", "unimplemented", False, "There is no such route for this kind of frame."),
     # The last words of a connection.
-    ("gateway.too_many_denials", "resource_exhausted", True, "Denied too often from this address; close code 4429."),
-    ("gateway.too_many_logins", "resource_exhausted", True, "Too many at once from this address; close code 4429."),
     ("gateway.too_many_sessions", "resource_exhausted", True, "The user has as many as it may; close code 4429."),
     ("gateway.closed", "internal", False, "Closed for a reason of the app's own; details.close_code has its code."),
     (
@@ -69,8 +75,13 @@ GATEWAY_ERRORS: Final[Mapping[str, ErrorCode]] = _table(
         "gateway.too_many_denials",
         "resource_exhausted",
         True,
-        "Too many refused logins; details.retry_after in seconds.",
+        "Denied too often from this address; details.retry_after is in seconds; close code 4429.",
     ),
-    ("gateway.too_many_logins", "resource_exhausted", True, "Too many logins from this address at once."),
+    (
+        "gateway.too_many_logins",
+        "resource_exhausted",
+        True,
+        "Too many logins from this address at once; close code 4429.",
+    ),
     ("gateway.unauthenticated", "unauthenticated", False, "The hello was refused; close code 4401."),
 )

@@ -6,8 +6,10 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 import skyloom_gateway
-from skyloom_gateway.contract.gateway_errors import GATEWAY_ERRORS
+from skyloom_gateway.contract.gateway_errors import GATEWAY_ERRORS, _table
 from skyloom_gateway.wire import ErrorKind
 
 SOURCES = Path(skyloom_gateway.__file__).parent
@@ -34,6 +36,12 @@ def test_the_table_has_the_errors_of_the_source_and_no_other() -> None:
     found = set(made())
     assert len(found) > 15
     assert {(error.code, error.kind, error.retryable) for error in GATEWAY_ERRORS.values()} == found
+
+
+def test_a_code_that_is_there_twice_is_refused() -> None:
+    row = ("gateway.full", "unavailable", True, "No room.")
+    with pytest.raises(ValueError, match=r"gateway\.full is there twice"):
+        _table(row, (*row[:3], "In other words."))
 
 
 def test_each_error_has_words_and_a_name_of_its_own() -> None:
