@@ -9,7 +9,6 @@ it has used, "memory" with the bytes it holds and "clients" with its connections
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import sys
 import tempfile
@@ -25,6 +24,7 @@ from bench.rig.memory import resident_bytes
 from bench.rig.socketio import SocketIoServer
 from bench.rig.turns import run_on
 from skyloom_gateway import App, Server, Settings
+from skyloom_gateway.garbage import collect_seldom
 from skyloom_gateway.log import configure
 from skyloom_gateway.settings import GatewaySettings, LogSettings
 
@@ -97,8 +97,7 @@ async def start(kind: str, stack: AsyncExitStack) -> tuple[dict[str, int], Calla
 async def run(kind: str) -> None:
     async with AsyncExitStack() as stack:
         ports, clients = await start(kind, stack)
-        gc.collect()
-        gc.freeze()  # as the server command does; here for all kinds
+        collect_seldom()  # as the server command does; here for all kinds
         print(json.dumps(ports), flush=True)
         answers = {b"cpu": process_time, b"memory": resident_bytes, b"clients": clients}
         lines = asyncio.StreamReader()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import importlib
 import json
 import signal
@@ -26,6 +25,7 @@ from skyloom_gateway.contract.contract import ContractError
 from skyloom_gateway.contract.python import python as as_python
 from skyloom_gateway.contract.reading import read_contract
 from skyloom_gateway.contract.typescript import typescript as as_typescript
+from skyloom_gateway.garbage import collect_seldom
 from skyloom_gateway.log import configure
 from skyloom_gateway.settings import Settings, SettingsError
 from skyloom_gateway.settings_text import describe
@@ -395,8 +395,7 @@ async def _serve(apps: list[App], settings: Settings, recordings: dict[str, str]
         return text or str(error)
     if settings.gateway.tls_certificate is not None:  # else a terminal that hangs up ends the server, as usual
         loop.add_signal_handler(signal.SIGHUP, server.reload_certificate)
-    gc.collect()
-    gc.freeze()  # a full collection takes tens of milliseconds, most of them for modules and classes that never go
+    collect_seldom()
     _announce(server)
     waits = [loop.create_task(stop.wait()), loop.create_task(server.failed())]
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
