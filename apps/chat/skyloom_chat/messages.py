@@ -50,25 +50,25 @@ class Message(_Body):
 
 
 class CreateRoom(_Body):
-    """chat.create_room: make a room. Fails with chat.room_exists."""
+    """Make a room. Whoever makes it has yet to join it."""
 
     room: RoomName
 
 
 class RoomCreated(_Body):
-    """Answer to chat.create_room."""
+    """The room that was made."""
 
     room: str
 
 
 class Join(_Body):
-    """chat.join: enter a room and get its pushes from now on. Fails with chat.room_not_found."""
+    """Enter a room and get its pushes from now on."""
 
     room: RoomName
 
 
 class Joined(_Body):
-    """Answer to chat.join: who is there, the joiner included, and the last 50 messages, oldest first.
+    """Who is in the room, the joiner included, and the last 50 messages, oldest first.
 
     Of more than the connection takes at once it has the latest members and the newest messages; `member_count` counts
     all members, `more` says whether there are older messages.
@@ -82,31 +82,31 @@ class Joined(_Body):
 
 
 class Leave(_Body):
-    """chat.leave: leave a room."""
+    """Leave a room; its pushes end."""
 
     room: RoomName
 
 
 class Left(_Body):
-    """Answer to chat.leave."""
+    """The room is left."""
 
 
 class Say(_Body):
-    """chat.say: a message to everybody in a room. Fails with chat.not_a_member."""
+    """Say something to everybody in a room."""
 
     room: RoomName
     text: Text
 
 
 class Said(_Body):
-    """Answer to chat.say, once the message is stored. `time` is Unix time in seconds."""
+    """The message is stored. `time` is Unix time in seconds."""
 
     id: int
     time: float
 
 
 class HistoryQuery(_Body):
-    """chat.history: up to `limit` messages of a room, the newest ones, or those older than `before`."""
+    """Read up to `limit` messages of a room, the newest ones, or those older than `before`."""
 
     room: RoomName
     before: MessageId | None = None
@@ -114,7 +114,7 @@ class HistoryQuery(_Body):
 
 
 class Messages(_Body):
-    """Answer to chat.history, oldest first; the newest ones when the connection does not take all at once.
+    """Messages of a room, oldest first; the newest ones when the connection does not take all at once.
 
     `more` says whether there are messages older than these.
     """
@@ -124,7 +124,7 @@ class Messages(_Body):
 
 
 class RoomsQuery(_Body):
-    """chat.rooms: which rooms are there."""
+    """List the rooms and how many are in each."""
 
 
 class Room(_Body):
@@ -135,19 +135,19 @@ class Room(_Body):
 
 
 class Rooms(_Body):
-    """Answer to chat.rooms."""
+    """All rooms."""
 
     rooms: list[Room]
 
 
 class Typing(_Body):
-    """chat.typing, a notify: the user is writing something."""
+    """Tell the others in a room that the user is writing something."""
 
     room: RoomName
 
 
 class ChatMessage(Push, route="chat.message"):
-    """Push chat.message: somebody else said something in a room."""
+    """Somebody else said something in a room."""
 
     id: int
     room: str
@@ -157,7 +157,7 @@ class ChatMessage(Push, route="chat.message"):
 
 
 class ChatJoined(Push, route="chat.joined"):
-    """Push chat.joined: somebody entered a room."""
+    """Somebody entered a room."""
 
     room: str
     user: str
@@ -165,7 +165,7 @@ class ChatJoined(Push, route="chat.joined"):
 
 
 class ChatLeft(Push, route="chat.left"):
-    """Push chat.left: somebody left a room."""
+    """Somebody left a room."""
 
     room: str
     user: str
@@ -173,7 +173,7 @@ class ChatLeft(Push, route="chat.left"):
 
 
 class ChatTyping(Push, route="chat.typing"):
-    """Push chat.typing: somebody else in the room is writing."""
+    """Somebody else in the room is writing."""
 
     room: str
     user: str

@@ -53,21 +53,21 @@ class Item(_Body):
 
 
 class CatalogQuery(_Body):
-    """shop.catalog: what is for sale; from then on the client gets shop.stock_changed."""
+    """List what is for sale, and hear from then on when the stock changes."""
 
 
 class Catalog(_Body):
-    """Answer to shop.catalog."""
+    """What is for sale."""
 
     items: list[Item]
 
 
 class BalanceQuery(_Body):
-    """shop.balance: how much money the user has."""
+    """Ask how much money the user has."""
 
 
 class Balance(_Body):
-    """Answer to shop.balance, in minor units."""
+    """The user's money, in minor units."""
 
     balance: int
 
@@ -80,7 +80,7 @@ class Line(_Body):
 
 
 class PlaceOrder(_Body):
-    """shop.place_order: buy. The order's id makes a repeated request harmless: it is answered as the first was.
+    """Buy. The order's id makes a repeated request harmless: it is answered as the first was.
 
     An item that is there twice is bought as often as both say; the order of the items does not matter.
     """
@@ -90,7 +90,7 @@ class PlaceOrder(_Body):
 
 
 class Placed(_Body):
-    """Answer to shop.place_order: it is paid and yours. `status` is "confirmed"."""
+    """The order is paid and yours. `status` is "confirmed"."""
 
     order_id: str
     status: str
@@ -99,7 +99,7 @@ class Placed(_Body):
 
 
 class OrderQuery(_Body):
-    """shop.order: how far one of the user's orders is. Fails with shop.order_not_found."""
+    """Ask how far one of the user's orders is."""
 
     order_id: OrderId
 
@@ -115,19 +115,19 @@ class OrderInfo(_Body):
 
 
 class OrdersQuery(_Body):
-    """shop.orders: the user's orders, the newest first."""
+    """List the user's orders, the newest first."""
 
     limit: Annotated[int, Field(strict=True, ge=1, le=ORDERS_LISTED_MAX)] = ORDERS_LISTED_DEFAULT
 
 
 class Orders(_Body):
-    """Answer to shop.orders."""
+    """Orders of the user, the newest first."""
 
     orders: list[OrderInfo]
 
 
 class OrderUpdated(Push, route="shop.order_updated"):
-    """Push shop.order_updated, to every session of the user: an order of theirs has a new status."""
+    """An order of the user has a new status; every session of theirs is told."""
 
     order_id: str
     status: str
@@ -141,6 +141,6 @@ class Stock(_Body):
 
 
 class StockChanged(Push, route="shop.stock_changed"):
-    """Push shop.stock_changed, after shop.catalog, at most once in 0.25 s: the items whose stock has changed."""
+    """Items whose stock has changed, for those who have listed what is for sale; at most once in 0.25 s."""
 
     items: list[Stock]
