@@ -86,6 +86,25 @@ async def test_every_route_of_the_contract_is_listed(play: Page) -> None:
     await expect(play.get_by_test_id("errors")).to_contain_text("chat.room_exists")
 
 
+async def test_on_a_phone_a_select_has_the_routes_and_frames_are_one_tap_away(play: Page) -> None:
+    await play.set_viewport_size({"width": 390, "height": 844})
+    await expect(play.get_by_test_id("routes")).to_be_hidden()
+    await expect(play.get_by_test_id("frames")).to_be_hidden()
+    await play.get_by_test_id("route-select").select_option(label="chat.rooms")
+    await expect(play.get_by_test_id("route-title")).to_have_text("chat.rooms")
+    await play.get_by_test_id("send").click()
+    await expect(play.get_by_test_id("answer-head")).to_contain_text("Answered")
+    await play.get_by_test_id("view-frames").click()
+    await expect(play.get_by_test_id("route-title")).to_be_hidden()
+    answer = play.locator('[data-testid="frame"][data-type="response"]').last
+    await expect(answer).to_be_in_viewport()
+    assert await play.evaluate(
+        "document.documentElement.scrollWidth <= innerWidth && document.documentElement.scrollHeight <= innerHeight"
+    )
+    await play.get_by_test_id("route-select").select_option(label="chat.message")
+    await expect(play.get_by_test_id("route-kind")).to_have_text("push")
+
+
 async def test_requests_are_sent_and_frames_and_pushes_seen(play: Page, gateway: GatewayProcess) -> None:
     assert await send(play, "chat.create_room", room="den") == {"room": "den"}
     assert (await send(play, "chat.create_room", room="den"))["message"]

@@ -53,6 +53,11 @@ export class Frames {
     this.#append(el("li", { class: `frame note ${mood}`, data: { testid: "note" } }, stamp(), el("span", {}, text)), text);
   }
 
+  /** Show the newest, for instance after the list was out of view, where it could not follow. */
+  toEnd() {
+    this.#list.scrollTop = this.#list.scrollHeight;
+  }
+
   #append(item, words) {
     const list = this.#list;
     const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < END_PIXELS;

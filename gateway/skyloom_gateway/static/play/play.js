@@ -99,6 +99,19 @@ function drawRoutes() {
     })));
   const none = el("p", { class: "soft small" }, "The apps here have no routes.");
   document.querySelector(".routes").replaceChildren(...(sections.length ? sections : [none]));
+  drawSelect(apps);
+}
+
+/** The same routes for a narrow window, where a list beside the rest has no room. */
+function drawSelect(apps) {
+  const groups = [...apps].flatMap(([app, all]) => Object.entries(GROUPS).map(([kind, title]) => {
+    const some = all.filter((operation) => operation.kind === kind);
+    return some.length > 0 && el("optgroup", { label: `${app}: ${title.toLowerCase()}` },
+      ...some.map((operation) => el("option", { value: addressOf(operation) }, operation.route)));
+  })).filter(Boolean);
+  const select = byId("route-select");
+  select.disabled = !groups.length;
+  select.replaceChildren(...(groups.length ? groups : [el("option", {}, "No routes")]));
 }
 
 function grouped(all) {
@@ -124,9 +137,10 @@ function pick(operation) {
     if (operation && link.getAttribute("href") === addressOf(operation)) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
+  byId("route-select").value = operation ? addressOf(operation) : "";
   byId("route-title").textContent = operation?.route ?? "Pick a route";
   byId("route-kind").textContent = operation?.kind ?? "";
-  byId("route-about").replaceChildren(...marked(operation?.about ?? "On the left is what this gateway answers and what it pushes."));
+  byId("route-about").replaceChildren(...marked(operation?.about ?? "The list has what this gateway answers and what it pushes."));
   for (const id of ["answer", "errors", "schema", "body-form"]) byId(id).hidden = true;
   byId("body-error").textContent = byId("sent").textContent = "";
   form = null;
@@ -210,6 +224,14 @@ function attempt(fn) {
   }
 }
 
+/** In a narrow window either the route or the frames are in view. */
+function view(what) {
+  byId("panes").dataset.view = what;
+  byId("view-route").setAttribute("aria-pressed", String(what === "route"));
+  byId("view-frames").setAttribute("aria-pressed", String(what === "frames"));
+  if (what === "frames") frames.toEnd();
+}
+
 // Sending
 
 function showSend() {
@@ -254,6 +276,12 @@ addEventListener("hashchange", () => {
   pickFromAddress();
   byId("route-title").focus({ preventScroll: true });
 });
+byId("route-select").addEventListener("change", () => {
+  location.hash = byId("route-select").value;
+  view("route");
+});
+byId("view-route").addEventListener("click", () => view("route"));
+byId("view-frames").addEventListener("click", () => view("frames"));
 byId("body-form").addEventListener("submit", send);
 byId("as-json").addEventListener("click", () => form && attempt(showJson));
 byId("as-form").addEventListener("click", () => !form && attempt(showForm));
