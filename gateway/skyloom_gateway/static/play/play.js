@@ -252,6 +252,8 @@ function send(event) {
 async function ask(operation, value) {
   const began = performance.now();
   byId("sent").textContent = "Waiting for the answer…";
+  byId("answer").hidden = true;  // it is the last request's
+  byId("answer-head").textContent = "";
   let head, answer, good = false;
   try {
     answer = await client.request(operation.route, value);
