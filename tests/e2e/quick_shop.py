@@ -7,23 +7,21 @@ bank that outlives the server.
 
 from __future__ import annotations
 
-import sqlite3
+import sys
 from collections.abc import Sequence
 
 from sqlalchemy import Connection, update
 
 from skyloom import Failed
 from skyloom_shop import make_app, order, order_book, stock
-from skyloom_shop.errors import InsufficientFunds
 from skyloom_shop.payment import Payment
 from skyloom_shop.provider import PaymentProvider
 from skyloom_shop.schema import holds
+from tests.e2e.bank import UNLUCKY, Bank
 
 QUICK = ((order_book, "DRIVE_SECONDS", 1.0), (order, "SWEEP_EVERY_SECONDS", 0.2))
-UNLUCKY = "unlucky"
-CARD_LIMIT = 10_000
-BANK = "bank.db"
 
+assert "pytest" not in sys.modules, "it changes the shop of its whole process, and is for a server's alone"
 for module, name, seconds in QUICK:
     assert isinstance(vars(module)[name], float)
     setattr(module, name, seconds)
@@ -39,26 +37,6 @@ def confirm(connection: Connection, keys: Sequence[str]) -> list[Failed | None]:
 
 
 stock.confirm = confirm
-
-
-class Bank:
-    """Keeps what it was asked for in a file of its own."""
-
-    def __init__(self) -> None:
-        self._file = sqlite3.connect(BANK, isolation_level=None)
-        self._file.execute("CREATE TABLE IF NOT EXISTS transfers (kind, key, amount, PRIMARY KEY (kind, key))")
-
-    def _transfer(self, kind: str, key: str, amount: int) -> None:
-        self._file.execute("INSERT INTO transfers VALUES (?, ?, ?) ON CONFLICT DO NOTHING", (kind, key, amount))
-
-    async def charge(self, key: str, user: str, amount: int) -> str:
-        if amount > CARD_LIMIT:
-            raise InsufficientFunds(f"the card is good for {CARD_LIMIT}")
-        self._transfer("charge", key, amount)
-        return f"bank-{key}"
-
-    async def refund(self, key: str, amount: int) -> None:
-        self._transfer("refund", key, amount)
 
 
 class CardPayment(Payment):

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, select
 from skyloom_shop.crash_points import POINTS
 from skyloom_shop.order_state import OrderState
 from skyloom_shop.schema import orders
-from tests.e2e.quick_shop import BANK, UNLUCKY
+from tests.e2e.bank import BANK, UNLUCKY
 from tests.e2e.shop_process import (
     DATABASES,
     FULL,

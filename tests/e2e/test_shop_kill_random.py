@@ -11,7 +11,7 @@ from typing import Final
 
 import pytest
 
-from tests.e2e.quick_shop import UNLUCKY
+from tests.e2e.bank import UNLUCKY
 from tests.e2e.shop_process import (
     DATABASES,
     FULL,

@@ -28,7 +28,7 @@ LIMITS = SessionLimits(
     requests_in_flight_max=3,
     controls_per_second=20,
     controls_burst=6,
-    repeats_per_second=15,
+    repeats_per_second=20,
     repeats_burst=4,
     replay_pushes_max=4,
     answers_max=3,
@@ -67,7 +67,7 @@ class SessionMachine(RuleBasedStateMachine):
         self.session = Session("s", "u", self.codec, LIMITS, 0.0, "secret")
         self.messages = TextbookBucket(10, 5)
         self.controls = TextbookBucket(20, 6)
-        self.repeats = TextbookBucket(15, 4)
+        self.repeats = TextbookBucket(20, 4)
         self.waiting: set[int] = set()
         self.answered: list[tuple[int, bytes]] = []  # the last ones
         self.refused = 0
