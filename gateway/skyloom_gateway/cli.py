@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import importlib
 import json
 import signal
@@ -28,7 +29,7 @@ from skyloom_gateway.contract.typescript import typescript as as_typescript
 from skyloom_gateway.garbage import collect_seldom
 from skyloom_gateway.log import configure
 from skyloom_gateway.settings import Settings, SettingsError
-from skyloom_gateway.settings_text import describe
+from skyloom_gateway.settings_text import describe, settings_fields
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -115,6 +116,7 @@ def gateway(
     settings = _settings(host, port, tcp_port, database, config, set_, allow_guests, reuse_port)
     recordings = _recordings(record)
     loaded = _load(apps)
+    _refuse_unknown_services(recordings)
     flood = configure(settings.log)
     try:
         fault = _run(lambda: _serve(loaded, settings, recordings))
@@ -134,7 +136,7 @@ def replay(
         bool, typer.Option("--verbose", help="write what the service logs meanwhile, with tracebacks")
     ] = False,
 ) -> None:
-    """Replay what was recorded of a service into a fresh instance, event by event."""
+    """Replay what `skyloom gateway --record SERVICE=FILE` recorded into a fresh service, event by event."""
     from structlog.testing import capture_logs
 
     from skyloom.testing.replay import ReplayDiverged
@@ -148,7 +150,8 @@ def replay(
     except (OSError, ValueError, ReplayDiverged) as error:
         typer.echo(f"skyloom: {error}", err=True)
         raise typer.Exit(1) from None
-    typer.echo(f"{cls.__name__} did the same in all {replayed.events} events")
+    end = "" if replayed.ended is None else f", and {replayed.ended}"
+    typer.echo(f"{cls.__name__} did the same in all {replayed.events} events{end}")
 
 
 def _drop(*_: object) -> NoReturn:
@@ -178,6 +181,24 @@ def _recordings(given: list[str] | None) -> dict[str, str]:
             raise _usage(f"--record {item}: write it as SERVICE=FILE")
         recordings[name] = path
     return recordings
+
+
+def _refuse_unknown_services(recordings: dict[str, str]) -> None:
+    """Names of no service class that the apps' modules have; the apps' own services may start others later."""
+    from skyloom import Service
+
+    names: set[str] = set()
+    found = [Service]
+    while found:
+        cls = found.pop()
+        found += cls.__subclasses__()
+        if cls.name is not None:
+            names.add(cls.name)
+    for name, path in recordings.items():
+        if name not in names:
+            near = difflib.get_close_matches(name, sorted(names), n=1, cutoff=0.6)
+            remedy = f"did you mean {near[0]}?" if near else f"there are {', '.join(sorted(names))}"
+            raise _usage(f"--record {name}={path}: no service has this name; {remedy}")
 
 
 @main.command()
@@ -282,6 +303,11 @@ def ticket(
             claims[name] = json.loads(text)
         except ValueError:
             claims[name] = text
+    if ttl > settings.lifetime_seconds:
+        raise _usage(
+            f"--ttl {ttl:g}: above ticket.lifetime_seconds, {settings.lifetime_seconds:g}, so that it would be refused;"
+            " lower it"
+        )
     try:
         made = issue_ticket(
             ticket_keys(settings)[0],
@@ -316,20 +342,21 @@ def _settings(
 
 
 def _load_settings(values: dict[str, object], config: Path | None, set_: list[str] | None) -> Settings:
+    named: dict[str, object] = {}
     for item in set_ or ():
         name, equals, value = item.partition("=")
         if not equals:
             raise _usage(f"--set {item}: write it as NAME=VALUE")
         *section, last = name.split(".")
-        target = values
-        for part in section:
+        target = named
+        for place, part in enumerate(section, 1):
             inner = target.setdefault(part, {})
-            if not isinstance(inner, dict):
+            if not isinstance(inner, dict) or ".".join(section[:place]) in settings_fields():
                 raise _usage(f"--set {item}: {part} is a setting, not a section of them")
             target = inner
         target[last] = value
     try:
-        return Settings.load(values, config)
+        return Settings.load(values, config, named)
     except SettingsError as error:
         raise _usage(str(error)) from None
 

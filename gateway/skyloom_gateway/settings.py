@@ -370,12 +370,18 @@ class Settings(BaseSettings):
         return (init_settings,)
 
     @classmethod
-    def load(cls, command_line: Mapping[str, object] | None = None, config: Path | str | None = None) -> Settings:
+    def load(
+        cls,
+        command_line: Mapping[str, object] | None = None,
+        config: Path | str | None = None,
+        named: Mapping[str, object] | None = None,
+    ) -> Settings:
         """Read the settings from all sources.
 
         Args:
             command_line: values by setting name, nested by section: ``{"gateway": {"port": 0}}``. A value of
                 None counts as not given.
+            named: values of ``--set``, nested in the same way; what is in both is refused.
             config: TOML file to read instead of ``skyloom.toml`` of the working directory; it has to exist.
 
         Raises:
@@ -383,7 +389,7 @@ class Settings(BaseSettings):
         """
         from skyloom_gateway.settings_load import load
 
-        return load(command_line or {}, config)
+        return load(command_line or {}, config, named or {})
 
     def origin(self, name: str) -> str:
         """Where the value of the setting `name` (as "gateway.port") came from; "default" if nobody set it."""

@@ -26,7 +26,7 @@ from skyloom_gateway.settings import (
     Settings,
     SettingsError,
 )
-from skyloom_gateway.settings_text import allowed, environment_name, settings_fields
+from skyloom_gateway.settings_text import allowed, environment_name, kind_of, settings_fields
 
 # Read by the project's own tests, not by the product.
 _ENVIRONMENT_EXEMPT = frozenset({"SKYLOOM_CI"})
@@ -47,16 +47,22 @@ class _Source:
             value = value[key]
         return True
 
+    def option(self, path: tuple[str, ...]) -> str:
+        """The option of the command line that sets `path`."""
+        return f"--{path[-1].replace('_', '-')}"
+
     def place(self, path: tuple[str, ...]) -> str:
         """Where in this source `path` is, in words that the operator can search for."""
         if self.label == "environment":
             return f"environment variable {environment_name('.'.join(path))}"
         if self.label == "command line":
-            return f"command line (--{path[-1].replace('_', '-')})"
+            return f"command line ({self.option(path)})"
+        if self.label == "--set":
+            return f"command line (--set {'.'.join(path)})"
         return f"file {self.label}"
 
 
-def load(command_line: Mapping[str, object], config: Path | str | None) -> Settings:
+def load(command_line: Mapping[str, object], config: Path | str | None, named: Mapping[str, object]) -> Settings:
     """Merge and check all sources; see `Settings.load`.
 
     Raises:
@@ -64,18 +70,22 @@ def load(command_line: Mapping[str, object], config: Path | str | None) -> Setti
     """
     problems: list[str] = []
     sources = [
+        _Source("--set", dict(named)),
         _Source("command line", _without_none(command_line)),
         _Source("environment", _environment(problems)),
         _file_source(config, problems),
     ]
-    for source in (sources[0], sources[2]):
+    for source in (sources[0], sources[1], sources[3]):
         problems += _unknown_names(source)
+    problems += _given_twice(sources[0], sources[1])
     merged: dict[str, object] = {}
     for source in reversed(sources):
         _merge(merged, source.values)
+    merged = _known(merged)
+    problems += _mixed_up(merged, sources)
     settings: Settings | None = None
     try:
-        settings = Settings(**_known(merged))  # type: ignore[arg-type]  # of any kind: pydantic checks them
+        settings = Settings(**merged)  # type: ignore[arg-type]  # of any kind: pydantic checks them
     except ValidationError as error:
         problems += _explain(error, sources)
     if settings is None or problems:
@@ -85,6 +95,33 @@ def load(command_line: Mapping[str, object], config: Path | str | None) -> Setti
         if source_of is not None:
             settings._given_in[name] = source_of.place(tuple(name.split(".")))
     return settings
+
+
+def _given_twice(named: _Source, options: _Source) -> Iterator[str]:
+    for name in settings_fields():
+        path = tuple(name.split("."))
+        if named.holds(path) and options.holds(path):
+            yield f"{name}: given both by {options.option(path)} and by --set {name}; leave one out"
+
+
+def _mixed_up(merged: dict[str, object], sources: list[_Source]) -> Iterator[str]:
+    """Take out, and tell, what pydantic would convert: truth values for numbers, and numbers for truth values."""
+    for name, field in settings_fields().items():
+        section, _, last = name.rpartition(".")
+        values = merged.get(section) if section else merged
+        if not isinstance(values, dict) or last not in values:
+            continue
+        value = values[last]
+        kind, _, optional = kind_of(field.annotation, list(field.metadata))
+        if kind in (int, float):
+            wrong = isinstance(value, bool) and not (optional and value is False)
+        else:
+            wrong = kind is bool and isinstance(value, int | float) and not isinstance(value, bool)
+        if wrong:
+            source = _first_with(sources, tuple(name.split(".")))
+            where = "" if source is None else f" (from {source.place(tuple(name.split('.')))})"
+            yield f"{name}: got {_kind(value)}{where}; must be {allowed(field)}"
+            del values[last]
 
 
 def _without_none(values: Mapping[str, object]) -> dict[str, object]:
@@ -166,7 +203,7 @@ def _unknown_names(source: _Source) -> Iterator[str]:
 
 
 def _unknown_name(name: str, source: _Source, names: Mapping[str, object]) -> str:
-    where = source.label if source.label == "command line" else f"file {source.label}"
+    where = "command line" if source.label in ("command line", "--set") else f"file {source.label}"
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if not near:
         # The right name in the wrong section, or in none.

@@ -21,7 +21,8 @@ Settings come from the command line (`skyloom gateway --help` lists its options)
 file; the first of these that names a setting wins. The file is `{CONFIG_FILE}` in the working directory, or
 the one that `--config` names, with a table for each section below. In the environment a setting is its name
 in capitals after `{ENVIRONMENT_PREFIX}`, with two underscores between section and name. Times are seconds, sizes
-bytes. `off` switches an optional setting off. A name that is not in these tables is refused.
+bytes. `off` switches an optional setting off, as `false` does in the file. A name that is not in
+these tables is refused.
 
 This page is generated from the settings themselves.
 """
@@ -46,7 +47,7 @@ def environment_name(name: str) -> str:
 
 def allowed(field: FieldInfo) -> str:
     """What a setting may hold, in words: kind and bounds."""
-    kind, metadata, optional = _kind_of(field.annotation, list(field.metadata))
+    kind, metadata, optional = kind_of(field.annotation, list(field.metadata))
     if get_origin(kind) is not None and get_origin(kind) is not tuple:
         text = " or ".join(str(choice) for choice in get_args(kind))
     elif get_origin(kind) is tuple:
@@ -59,7 +60,7 @@ def allowed(field: FieldInfo) -> str:
     return f"{text}, or off" if optional else text
 
 
-def _kind_of(annotation: Any, metadata: list[Any]) -> tuple[Any, list[Any], bool]:
+def kind_of(annotation: Any, metadata: list[Any]) -> tuple[Any, list[Any], bool]:
     """Look through Annotated and Optional to the kind of value and all that is said about it."""
     optional = False
     while True:

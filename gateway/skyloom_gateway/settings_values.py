@@ -23,8 +23,8 @@ class Section(BaseModel):
 
 
 def off(value: object) -> object:
-    """TOML has no null and the environment has only text: the words "off" and "none" stand for it."""
-    return None if isinstance(value, str) and value.strip().lower() in _OFF else value
+    """TOML has no null and the environment has only text: false and the words "off" and "none" stand for it."""
+    return None if value is False or (isinstance(value, str) and value.strip().lower() in _OFF) else value
 
 
 def _parts(value: object) -> object:

@@ -35,6 +35,13 @@ def empty_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ),
         (["--set", "gateway.port"], {}, "--set gateway.port: write it as NAME=VALUE"),
         (["--set", "gateway.port.x=1"], {}, "port is a setting, not a section"),
+        (
+            ["--set", "gateway.port=1", "--port", "2"],
+            {},
+            "gateway.port: given both by --port and by --set gateway.port",
+        ),
+        (["--set", "gateway=1", "--port", "2"], {}, "gateway: got the text '1'"),
+        (["--set", "log.level=LOUD"], {}, "(from command line (--set log.level))"),
         (["--port", "70000"], {}, "gateway.port: got the number 70000 (from command line (--port))"),
         ([], {"SKYLOOM_GATEWAY__PROT": "1"}, "SKYLOOM_GATEWAY__PROT: no such setting; did you mean"),
         (["--config", "no.toml"], {}, "file no.toml: cannot be read"),
@@ -121,6 +128,7 @@ def test_a_ticket_to_try_out() -> None:
     [
         (["ada"], {}, "ticket.keys or ticket.keys_file: set one of them"),
         (["ada", "--claim", "admin"], KEYS, "--claim admin: write it as NAME=VALUE"),
+        (["ada", "--ttl", "3601"], KEYS, "--ttl 3601: above ticket.lifetime_seconds, 3600"),
         ([" ada"], KEYS, "user must not begin or end with a blank"),
         (["ada", "--claim", "x=" + "y" * 3000], KEYS, "over 3072: give it fewer claims"),
         (["ada", "--set", "tickets.keys=x"], KEYS, "no such setting"),
@@ -132,3 +140,14 @@ def test_a_ticket_that_cannot_be_made(arguments: list[str], environment: dict[st
     assert done.stderr.startswith("skyloom: ")
     assert said in done.stderr
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("ECHOO", "did you mean"), ("NOPE-NOPE", "no service has this name; there are ")]
+)
+def test_a_recording_of_no_service_is_refused(name: str, said: str) -> None:
+    done = CliRunner().invoke(main, ["gateway", ECHO, "--record", f"{name}=x"])
+    assert done.exit_code == 2
+    assert done.stderr.startswith(f"skyloom: --record {name}=x: no service has this name; ")
+    assert said in done.stderr
+    assert not Path("x").exists()

@@ -186,6 +186,35 @@ def test_what_does_not_fit_is_refused(gateway: object, said: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("port = true", "gateway.port: got true (from file skyloom.toml); must be a whole number from 0 to 65,535"),
+        ("port = false", "gateway.port: got false"),
+        ("tcp_port = true", "gateway.tcp_port: got true"),
+        ("heartbeat_seconds = false", "gateway.heartbeat_seconds: got false"),
+        ("playground = 1", "gateway.playground: got the number 1 (from file skyloom.toml); must be true or false"),
+    ],
+)
+def test_truth_values_are_no_numbers(line: str, said: str) -> None:
+    Path("skyloom.toml").write_text(f"[gateway]\n{line}\n")
+    (problem,) = problems()
+    assert problem.startswith(said)
+
+
+def test_false_means_off() -> None:
+    Path("skyloom.toml").write_text("seed = false\n[gateway]\ntcp_port = false\ntls_key = false\norigins = false\n")
+    settings = Settings.load()
+    gateway = settings.gateway
+    assert (settings.seed, gateway.tcp_port, gateway.tls_key, gateway.origins) == (None, None, None, None)
+
+
+def test_what_set_gives_is_told_as_such() -> None:
+    settings = Settings.load({"gateway": {"host": "::1"}}, named={"gateway": {"port": "7"}})
+    assert settings.origin("gateway.port") == "command line (--set gateway.port)"
+    assert settings.origin("gateway.host") == "command line (--host)"
+
+
+@pytest.mark.parametrize(
     ("content", "said"),
     [(b"[gateway\n", "is not TOML"), (b"\xff\xfe", "UTF-8"), (b"a = 1\na = 2\n", "is not TOML")],
 )

@@ -11,7 +11,8 @@ import structlog
 import uvloop
 from typer.testing import CliRunner
 
-from skyloom import Address, Expired, NameTaken, Node, NotExecuted, Service, rpc
+from skyloom import Address, CallError, Expired, NameTaken, Node, NotExecuted, Service, rpc
+from skyloom.testing.record import VERSION
 from skyloom.testing.replay import NotReplayable, ReplayDiverged, read, replay
 from skyloom_gateway.cli import main
 
@@ -288,3 +289,64 @@ def test_the_command_says_that_a_replay_went_the_same(recorded: tuple[Path, list
     done = CliRunner().invoke(main, ["replay", str(recorded[0]), f"{Notebook.__module__}:Notebook"])
     assert (done.exit_code, done.output.splitlines()[1:]) == (0, [])
     assert done.output.startswith("Notebook did the same in all ")
+
+
+class Frail(Service):
+    name = "FRAIL"
+
+    def __init__(self, start: bool = True) -> None:
+        self.start = start
+        self.seen = 0
+
+    async def on_start(self) -> None:
+        if not self.start:
+            raise ValueError("not today")
+
+    @rpc
+    async def work(self, number: int) -> None:
+        self.seen = number
+        if number == 2:
+            self.crash("two is too many")
+
+
+def test_a_crash_is_replayed_and_told(tmp_path: Path) -> None:
+    path = tmp_path / "frail.record"
+
+    async def crash_it() -> None:
+        async with Node("n", watch_loop=False) as node:
+            node.record("FRAIL", str(path))
+            address = await node.spawn(Frail)
+            await node.call(address, "lua", "work", 1)
+            with pytest.raises(CallError):
+                await node.call(address, "lua", "work", 2)
+
+    asyncio.run(crash_it())
+    replayed = replay(path, Frail)
+    assert isinstance(replayed.service, Frail)
+    assert (replayed.service.seen, replayed.ended) == (2, "crashed: two is too many")
+    done = CliRunner().invoke(main, ["replay", str(path), f"{Frail.__module__}:Frail"])
+    assert (done.exit_code, done.output) == (
+        0,
+        f"Frail did the same in all {replayed.events} events, and crashed: two is too many\n",
+    )
+
+
+def test_a_service_that_did_not_start_is_replayed_and_told(tmp_path: Path) -> None:
+    path = tmp_path / "frail.record"
+
+    async def start_it() -> None:
+        async with Node("n", watch_loop=False) as node:
+            node.record("FRAIL", str(path))
+            with pytest.raises(CallError):
+                await node.spawn(Frail, False)
+
+    asyncio.run(start_it())
+    assert replay(path, Frail).ended == "did not start: ValueError: not today"
+
+
+@pytest.mark.parametrize("data", [b"", b"hello\n", b"\xc1", b"\x90", msgpack.packb(["other", 1]), b"\xa2\xff\xff"])
+def test_a_file_that_is_no_recording_is_one_line(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "other"
+    path.write_bytes(data)
+    done = CliRunner().invoke(main, ["replay", str(path), f"{Frail.__module__}:Frail"])
+    assert (done.exit_code, done.output) == (1, f"skyloom: {path}: not a recording of version {VERSION}\n")

@@ -40,10 +40,13 @@ class ReplayDiverged(AssertionError):
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """What a replay came to: the service as it then was, and how many events it took."""
+    """What a replay came to: the service as it then was, how many events it took, and how the service ended, as in
+    "crashed: ValueError: no such item"; None for one that still lived.
+    """
 
     service: Service
     events: int
+    ended: str | None = None
 
 
 class NotReplayable(ValueError):
@@ -207,7 +210,13 @@ class ReplayServices(Services):
         node = self._node
         if node._root is None:
             return super().make_cell(address, service)
+        node.service = service
         return RecordedCell(node, address, service, node.log)
+
+    def bury(self, cell: Cell, how: str) -> None:
+        if cell.service is self._node.service:
+            self._node.ended = self._node.ended or how
+        super().bury(cell, how)
 
     def monitor(self, watcher: Address, target: Address) -> None:
         """What was told of it is in the recording."""
@@ -218,6 +227,8 @@ class ReplayNode(Node):
 
     services_type = ReplayServices
     log: ReplayLog
+    service: Service | None = None
+    ended: str | None = None
 
     def post(self, dest: Address, message: Message) -> None:
         """Nowhere: answers come from the recording."""
@@ -238,7 +249,13 @@ def read(path: str | Path) -> tuple[list[Any], list[list[Any]]]:
             events.extend(unpacker)
         except msgpack.OutOfData:
             pass
-    if not events or events[0][:2] != [MAGIC, VERSION]:
+        except (ValueError, msgpack.UnpackException):  # no msgpack: checked below, with what came before it
+            events.append([])
+    if (
+        not events
+        or not all(isinstance(event, list) and event for event in events)
+        or events[0][:2] != [MAGIC, VERSION]
+    ):
         raise ValueError(f"{path}: not a recording of version {VERSION}")
     return events[0], events[1:]
 
@@ -281,14 +298,24 @@ async def _replay(
             raise ValueError("the recorded constructor arguments were no values: give them as `args`")
         args, kwargs = value.unpack(given)
     starting = asyncio.ensure_future(node.spawn(cls, *args, **kwargs))
-    address = Address(name, handle)
     try:
-        await _drive(node, address)
-        service = node.cells[address].service
+        await asyncio.sleep(0)  # noqa: TID251  # one turn, in which the service is made
+        await _drive(node, Address(name, handle))
+        if node.log.next == ["ended"]:
+            for _ in range(IDLE_TURNS_MAX):  # a start that fails is noticed some turns later
+                if starting.done():
+                    break
+                await asyncio.sleep(0)  # noqa: TID251  # one turn
+        service, ended = node.service, node.ended
+        if starting.done() and (error := starting.exception()) is not None:
+            error = error.__cause__ or error
+            ended = f"did not start: {type(error).__name__}: {error}"
+        if service is None:
+            raise NotReplayable(f"{cls.__name__} could not be made: {ended}")
     finally:
         node.log.stop()
         starting.cancel()
-    return Replayed(service, len(events))
+    return Replayed(service, len(events), ended)
 
 
 async def _drive(node: ReplayNode, address: Address) -> None:
