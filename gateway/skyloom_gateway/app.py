@@ -100,11 +100,17 @@ class App:
             )
 
     def page_folder(self) -> Traversable | None:
-        """The folder of its web page."""
+        """The folder of its web page. Raises AppError: there is none of that name."""
         if self.pages is None:
             return None
         package, _, folder = self.pages.partition("/")
-        return files(package).joinpath(folder)
+        try:
+            found = files(package).joinpath(folder)
+        except (ImportError, TypeError, ValueError):
+            raise AppError(f"app {self.name!r}: pages {self.pages!r}: there is no package {package!r}") from None
+        if not found.is_dir():
+            raise AppError(f"app {self.name!r}: pages {self.pages!r}: package {package!r} has no folder {folder!r}")
+        return found
 
 
 def load_app(spec: str) -> App:

@@ -212,12 +212,12 @@ def check(
     set_: Set = None,
     allow_guests: AllowGuests = None,
 ) -> None:
-    """Check that the settings and the apps load, and show them."""
+    """Check that the apps load and that they could be served with the settings, and show them."""
     settings = _settings(host, port, tcp_port, database, config, set_, allow_guests)
     loaded = _load(apps)
     try:
-        _server(loaded, settings)
-    except (AppError, AuthError) as error:
+        _server(loaded, settings).check()
+    except (AppError, AuthError, ValueError) as error:
         raise _usage(str(error)) from None
     for app in loaded:
         typer.echo(f"app {app.name}: {len(app.routes)} routes, {len(app.pushes)} pushes, {len(app.services)} services")

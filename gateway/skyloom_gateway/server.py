@@ -18,6 +18,7 @@ from skyloom_gateway.contract import contract_of, document_bytes
 from skyloom_gateway.gate import Gate
 from skyloom_gateway.listener import Connections, ListenerSettings, Pages, TcpListener, WebSocketListener
 from skyloom_gateway.listener.port import is_loopback
+from skyloom_gateway.listener.tls import server_context
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -200,6 +201,19 @@ class Server:
             log.error("the certificate was not exchanged", error=str(error))
         else:
             log.info("the certificate was read again")
+
+    def check(self) -> None:
+        """Look for what would keep it from starting, as far as can be seen without starting it.
+
+        Raises:
+            AppError: an app's folder of pages is not there.
+            ValueError: the TLS files cannot be used.
+        """
+        for app in self.apps:
+            app.page_folder()
+        gateway = self.settings.gateway
+        if gateway.tls_certificate is not None and gateway.tls_key is not None:
+            server_context(gateway.tls_certificate, gateway.tls_key)
 
     async def failed(self) -> str:
         """Wait until the server cannot go on, for example because a service crashes again and again; says why."""

@@ -279,6 +279,8 @@ class GatewaySettings(Section):
     def _fits_together(self) -> Self:
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise PydanticCustomError("tls_pair", "tls_certificate and tls_key go together: set both or none")
+        if self.port and self.port == self.tcp_port:
+            raise PydanticCustomError("ports", "port and tcp_port are the same: give each its own")
         if self.proxy_protocol != "off" and not self.trusted_proxies:
             raise PydanticCustomError(
                 "proxies", "proxy_protocol is on, and trusted_proxies names nobody: name the proxies"

@@ -252,7 +252,7 @@ def _explain(error: ValidationError, sources: list[_Source]) -> Iterator[str]:
         source = _first_with(sources, path)
         where = "" if source is None else f" (from {source.place(path)})"
         if name in _sections():
-            if detail["type"] in ("tls_pair", "sizes", "proxies"):
+            if detail["type"] in ("tls_pair", "sizes", "proxies", "ports"):
                 yield f"{name}: {detail['msg']}"
             else:
                 yield f"{name}: got {_kind(detail['input'])}{where}; must be a table of settings"

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from skyloom_gateway.auth import Denied, Identity, TicketAuthenticator, TicketKey
 from skyloom_gateway.cli import main
+from tests.gateway.game import app
 
 ECHO = "tests.gateway.game:app"
 
@@ -42,6 +43,7 @@ def empty_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         ),
         (["--set", "gateway=1", "--port", "2"], {}, "gateway: got the text '1'"),
         (["--set", "log.level=LOUD"], {}, "(from command line (--set log.level))"),
+        (["--port", "9000", "--tcp-port", "9000"], {}, "port and tcp_port are the same"),
         (["--port", "70000"], {}, "gateway.port: got the number 70000 (from command line (--port))"),
         ([], {"SKYLOOM_GATEWAY__PROT": "1"}, "SKYLOOM_GATEWAY__PROT: no such setting; did you mean"),
         (["--config", "no.toml"], {}, "file no.toml: cannot be read"),
@@ -61,6 +63,19 @@ def test_what_is_wrong_is_said_in_words(
     assert done.stderr.startswith("skyloom: ")
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+def test_check_finds_what_would_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    tls = [part for name in ("certificate", "key") for part in ("--set", f"gateway.tls_{name}=/nowhere.pem")]
+    done = CliRunner().invoke(main, ["check", ECHO, *tls])
+    assert done.exit_code == 2
+    assert "'/nowhere.pem' cannot be read" in done.stderr
+    for pages, said in (("nowhere/page", "no package 'nowhere'"), ("tests/nowhere", "no folder 'nowhere'")):
+        monkeypatch.setattr(app, "pages", pages)
+        done = CliRunner().invoke(main, ["check", ECHO])
+        assert done.exit_code == 2
+        assert f"app 'echo': pages '{pages}': " in done.stderr
+        assert said in done.stderr
 
 
 def test_a_setting_that_does_not_exist_in_the_file() -> None:
