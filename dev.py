@@ -140,7 +140,7 @@ def run(arguments: Sequence[str]) -> int:
 
 def test(arguments: Sequence[str]) -> int:
     """Run pytest; without arguments all tests but those that only `ci` runs, on several workers."""
-    become([tool("python"), "-m", "pytest", *(arguments or [*workers("loadfile"), "-m", "not ci"])])
+    become([tool("python"), "-m", "pytest", *(arguments or [*workers("loadfile", spare=1), "-m", "not ci"])])
 
 
 def lint(_arguments: Sequence[str] = ()) -> int:
@@ -247,13 +247,14 @@ def anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def workers(spread: str) -> list[str]:
+def workers(spread: str, spare: int = 0) -> list[str]:
     """Return the pytest options that spread the tests over the processors.
 
     By "loadfile" all tests of a file share a worker, and with it the file's server and browser; by "loadgroup" each
-    goes where there is room.
+    goes where there is room. `spare` workers more than processors use the time in which the others wait for servers
+    and browsers to start.
     """
-    count = min(TEST_WORKERS_MAX, os.cpu_count() or 1)
+    count = min(TEST_WORKERS_MAX, (os.cpu_count() or 1) + spare)
     return ["-n", str(count), "--dist", spread] if count > 1 else []
 
 

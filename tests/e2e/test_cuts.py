@@ -18,6 +18,10 @@ from tests.e2e.server_process import running_gateway
 SHOUTS = 60
 # Between two cuts: hello and welcome alone take some 500, and WebSocket's handshake as much.
 MOST_BYTES = {"websocket-json": 2_000, "websocket-msgpack": 1_500, "tcp": 1_200}
+KINDS = [
+    pytest.param("websocket-json", "websocket-json"),
+    *(pytest.param(kind, kind, marks=pytest.mark.ci) for kind in ("websocket-msgpack", "tcp")),
+]
 QUICK = Reconnect(first_delay_seconds=0.05, delay_seconds_max=0.2)
 PATIENCE_SECONDS = 40.0
 
@@ -57,7 +61,7 @@ async def come_in(proxy: CuttingProxy, kind: str, name: str, seed: int) -> Clien
 
 
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.ci)])
-@pytest.mark.parametrize(("kind", "proxy"), [(kind, kind) for kind in MOST_BYTES], indirect=["proxy"])
+@pytest.mark.parametrize(("kind", "proxy"), KINDS, indirect=["proxy"])
 async def test_the_python_client_loses_and_doubles_nothing(kind: str, proxy: CuttingProxy, seed: int) -> None:
     proxy.budget = at_random(seed, MOST_BYTES[kind])
     ada, bob = [await come_in(proxy, kind, name, seed) for name in ("ada", "bob")]
