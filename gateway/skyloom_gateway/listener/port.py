@@ -8,7 +8,6 @@ import ipaddress
 import socket
 import ssl
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Sequence
 
 from skyloom_gateway.listener.connections import Connections, Refusal, Ticket
@@ -19,6 +18,7 @@ from skyloom_gateway.listener.settings import ListenerSettings
 from skyloom_gateway.listener.stream import Stream
 from skyloom_gateway.listener.timers import LoopTimers
 from skyloom_gateway.listener.tls import server_context
+from skyloom_gateway.listener.turns import Turns
 from skyloom_gateway.wire import CloseCode
 
 SMALL_WRITE_BYTES = 4096
@@ -35,6 +35,10 @@ class Port(ABC):
         settings: address and limits.
         timers: the clock; the running loop's when None.
         connections: the count of connections; give two listeners the same one to bound their sum.
+
+    Attributes:
+        reading: streams that sent more than is taken in one go, until some more of it is taken.
+        cutting: streams that read too slowly, until they are cut off.
     """
 
     def __init__(
@@ -53,8 +57,8 @@ class Port(ABC):
         self.is_loopback = is_loopback(settings.host)
         self._streams: set[Stream] = set()
         self._batched: list[Stream] = []
-        self._waiting: deque[Stream] = deque()
-        self._cutting: deque[Stream] = deque()
+        self.reading = Turns(self.timers, STREAMS_AT_ONCE, Stream.take_turn)
+        self.cutting = Turns(self.timers, CUTS_AT_ONCE, Stream.cut_slow)
         self._server: asyncio.AbstractServer | None = None
         self._door: Door | None = None
         self._empty: asyncio.Future[None] | None = None
@@ -159,46 +163,21 @@ class Port(ABC):
     def _flush(self) -> None:
         batched, self._batched = self._batched, []
         bytes_left = WRITE_BYTES_AT_ONCE
-        for stream in batched:
-            size = stream.held_bytes
-            if size <= SMALL_WRITE_BYTES:
-                stream.end_turn()
-            elif bytes_left > 0:
-                bytes_left -= size
-                stream.end_turn()
-            else:
-                self._batched.append(stream)
-        if self._batched:
-            self.timers.call_later(0, self._flush)
-
-    def take_soon(self, stream: Stream) -> None:
-        """Call `stream.take_turn` in one of the loop's next turns, after those that wait already."""
-        self._waiting.append(stream)
-        if len(self._waiting) == 1:
-            self.timers.call_later(0, self._take)
-
-    def _take(self) -> None:
-        waiting = self._waiting
-        for _ in range(min(STREAMS_AT_ONCE, len(waiting))):
-            stream = waiting[0]
-            stream.take_turn()
-            waiting.popleft()
-        if waiting:
-            self.timers.call_later(0, self._take)
-
-    def cut_soon(self, stream: Stream) -> None:
-        """Cut off a stream that has said why, in one of the loop's next turns."""
-        self._cutting.append(stream)
-        if len(self._cutting) == 1:
-            self.timers.call_later(0, self._cut)
-
-    def _cut(self) -> None:
-        cutting = self._cutting
-        for _ in range(min(CUTS_AT_ONCE, len(cutting))):
-            cutting[0].cut(CloseCode.OVERLOADED, "slow consumer")
-            cutting.popleft()
-        if cutting:
-            self.timers.call_later(0, self._cut)
+        rest = iter(batched)
+        try:
+            for stream in rest:
+                size = stream.held_bytes
+                if size <= SMALL_WRITE_BYTES:
+                    stream.end_turn()
+                elif bytes_left > 0:
+                    bytes_left -= size
+                    stream.end_turn()
+                else:
+                    self._batched.append(stream)
+        finally:
+            self._batched.extend(rest)  # one that raised costs nobody else a turn
+            if self._batched:
+                self.timers.call_later(0, self._flush)
 
     def enter(self, stream: Stream, address: str | None, ticket: Ticket | None = None) -> Ticket:
         """Count a new connection, and cut it at once when too many wait to be told why they may not stay.

@@ -177,7 +177,7 @@ class Stream(asyncio.Protocol, ABC):
         """Enough of this client's for now: the bytes from `position` on wait until the others had their turn."""
         self._rest, self._rest_at = data, position
         self._transport.pause_reading()
-        self._port.take_soon(self)
+        self._port.reading.add(self)
 
     def take_turn(self) -> None:
         """Take some more of what waits."""
@@ -279,7 +279,7 @@ class Stream(asyncio.Protocol, ABC):
         self.held_bytes = 0
         self._stop_watching()
         self._backlog.leave(self)
-        self._port.cut_soon(self)
+        self._port.cutting.add(self)
 
     def put_shared(self, head: bytes, tail: bytes) -> None:
         """Like `put` or `hold_turn`, for a message whose tail others hold too: it is copied when it is written."""
@@ -373,6 +373,10 @@ class Stream(asyncio.Protocol, ABC):
         if self._close_timer is None and not self._lost:
             seconds = self._settings.close_timeout_seconds if seconds is None else seconds
             self._close_timer = self._timers.call_later(seconds, self._transport.abort)
+
+    def cut_slow(self) -> None:
+        """End the connection of a client that reads too slowly, if `give_up` did not say why already."""
+        self.cut(CloseCode.OVERLOADED, "slow consumer")
 
     def cut(self, code: int, reason: str) -> None:
         """End the connection at once, whatever the client does; the first cause counts."""

@@ -129,6 +129,48 @@ def test_slow_readers_are_cut_off_a_few_at_a_time(rig: Rig) -> None:
         assert recorder.code == 1013
 
 
+def test_a_fault_of_one_transport_takes_nobody_elses_turn(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loop reports what a callback raises and goes on; whoever stands behind must still be served."""
+
+    def turns() -> None:
+        raised = 0
+        for _ in range(10):
+            try:
+                rig.timers.turn()
+            except ZeroDivisionError:
+                raised += 1
+        assert raised == 1
+
+    def fault(*_: object) -> None:
+        raise ZeroDivisionError
+
+    clients = [rig.open()[:2] for _ in range(2 * CUTS_AT_ONCE)]
+    first = clients[0][0]
+    for transport, recorder in clients:  # reading
+        arrive(transport, framed(recorder, *numbers(2 * FRAMES_AT_ONCE)))
+    with monkeypatch.context() as patch:
+        patch.setattr(first, "resume_reading", fault)
+        turns()
+    assert all(recorder.messages == numbers(2 * FRAMES_AT_ONCE) for _, recorder in clients)
+    for _, recorder in clients:  # writing
+        recorder.link.send(b"hello")
+    with monkeypatch.context() as patch:
+        patch.setattr(first, "write", fault)
+        turns()
+    assert all(b"hello" in transport.written for transport, _ in clients[1:])
+    for transport, recorder in clients:  # cutting off
+        transport.room = 0
+        recorder.link.send(LARGE)
+    rig.timers.advance(0)
+    for _, recorder in clients:
+        for _ in range(10):
+            recorder.link.send(LARGE)
+    with monkeypatch.context() as patch:
+        patch.setattr(first, "abort", fault)
+        turns()
+    assert all(transport.aborted for transport, _ in clients[1:])
+
+
 def test_what_many_wait_for_is_in_memory_once(rig: Rig) -> None:
     links = [rig.open()[:2] for _ in range(100)]
     for transport, recorder in links:
