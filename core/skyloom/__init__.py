@@ -9,6 +9,7 @@ from skyloom.message.address import Address
 from skyloom.message.errors import (
     AnsweredTwice,
     CallError,
+    CannotStart,
     Expired,
     Failed,
     NameTaken,
@@ -37,6 +38,7 @@ __all__ = [
     "Answer",
     "AnsweredTwice",
     "CallError",
+    "CannotStart",
     "Clock",
     "DeadLetter",
     "Expired",

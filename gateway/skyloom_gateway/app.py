@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import PydanticUserError
 
+from skyloom import CannotStart
 from skyloom_gateway.wire.fields import is_route
 from skyloom_gateway.wire.frame import ROUTE_CHARACTERS_MAX
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from importlib.resources.abc import Traversable
 
     from skyloom import Service
@@ -98,6 +99,14 @@ class App:
             raise AppError(
                 f"app {self.name!r}: {what} {route!r} may hold a-z, 0-9, _ and ., {ROUTE_CHARACTERS_MAX} at most"
             )
+
+    def check(self, env: Mapping[str, str]) -> None:
+        """Ask its services and its agent, by `Service.on_check`, whether they could start. Raises AppError."""
+        for cls in (*self.services, self.agent, *([] if self.watchdog is None else [self.watchdog])):
+            try:
+                cls.on_check(env)
+            except CannotStart as error:
+                raise AppError(f"app {self.name!r}: {cls.name or cls.__name__} cannot start: {error}") from error
 
     def page_folder(self) -> Traversable | None:
         """The folder of its web page. Raises AppError: there is none of that name."""

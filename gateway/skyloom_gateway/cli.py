@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import structlog
 import typer
 
+from skyloom import Failed
 from skyloom_gateway.app import App, AppError, load_app
 from skyloom_gateway.auth import AuthError, issue_ticket
 from skyloom_gateway.auth.setup import ticket_keys
@@ -404,7 +405,8 @@ async def _serve(apps: list[App], settings: Settings, recordings: dict[str, str]
     """Serve until a signal comes, or the server cannot go on: then say why, in one line."""
     try:
         server = _server(apps, settings)
-    except (AppError, AuthError) as error:
+        server.check()
+    except (AppError, AuthError, ValueError) as error:
         return str(error)
     for name, path in recordings.items():
         server.node.record(name, path)
@@ -414,6 +416,8 @@ async def _serve(apps: list[App], settings: Settings, recordings: dict[str, str]
         loop.add_signal_handler(number, _stop, stop, number)
     try:
         await server.start()
+    except Failed as error:  # of a service, which the node has logged
+        return error.message
     except Exception as error:  # whatever it is, the operator gets one clear line
         if not isinstance(error, OSError):
             log.error("the server did not start", exc_info=error)

@@ -12,7 +12,7 @@ from copy import deepcopy
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from skyloom import CallError, NotExecuted
+from skyloom import CallError, Failed, NotExecuted
 from skyloom.message.value import Handed
 from skyloom_gateway.client_error import (
     DRAINING,
@@ -293,7 +293,8 @@ class Seat:
         try:
             agent = await gate.spawn(app.agent, client, self.user, deepcopy(dict(claims)))
         except Exception as error:  # the agent is the user's code, its __init__ included
-            self.log.error("agent did not start", app=app.name, exc_info=error)
+            told = isinstance(error, Failed) and error.code == "skyloom.start_failed"  # by the node, with its traceback
+            self.log.error("agent did not start", app=app.name, reason=str(error), exc_info=None if told else error)
         waiting = self._starting.pop(app.name)
         frames = waiting.copy()
         waiting.clear()  # so that `_waited` finds none

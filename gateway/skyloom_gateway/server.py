@@ -206,11 +206,12 @@ class Server:
         """Look for what would keep it from starting, as far as can be seen without starting it.
 
         Raises:
-            AppError: an app's folder of pages is not there.
+            AppError: an app's folder of pages is not there, or a service says by `on_check` that it could not start.
             ValueError: the TLS files cannot be used.
         """
         for app in self.apps:
             app.page_folder()
+            app.check(self.node.env)
         gateway = self.settings.gateway
         if gateway.tls_certificate is not None and gateway.tls_key is not None:
             server_context(gateway.tls_certificate, gateway.tls_key)

@@ -63,9 +63,11 @@ async def test_an_agent_that_does_not_start(world: World, error: Exception) -> N
     EchoAgent.start_error = error
     ada = await world.guest()
     ada.notify("echo.note", text="lost")
-    told = await ada.error("echo.say", text="x")
+    with capture_logs() as logs:
+        told = await ada.error("echo.say", text="x")
     assert (told.code, told.retryable) == ("gateway.unavailable", True)
     assert "secret" not in str(told)
+    assert len([entry for entry in logs if entry.get("exc_info")]) == 1, "told with its traceback once"
     assert agents(world) == 0
     EchoAgent.start_error = None
     assert await ada.ask("echo.say", text="x") == {"text": "x"}

@@ -30,7 +30,7 @@ from skyloom_gateway import ClientRef, fan_out
 from skyloom_gateway.session.buckets import Buckets
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Mapping
 
     from skyloom import Address
     from skyloom_chat.history import History
@@ -90,6 +90,13 @@ class ChatHub(Service):
 
     name = "CHAT_HUB"
     mailbox_messages_max = 10_000
+
+    @classmethod
+    def on_check(cls, env: Mapping[str, str]) -> None:
+        # Imported only here: it needs SQLAlchemy, and says so where that is missing.
+        from skyloom.sql import Database
+
+        Database.check(env.get("database_url", DEFAULT_DATABASE))
 
     async def on_start(self) -> None:
         self.register_protocol(*CHAT_PROTOCOL)

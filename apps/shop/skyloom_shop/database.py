@@ -13,7 +13,7 @@ from skyloom_shop.migrations import MIGRATIONS
 from skyloom_shop.stock import seed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from sqlalchemy import Connection
 
@@ -34,6 +34,10 @@ class ShopDatabase(Service):
     """
 
     name = "SHOP_DATABASE"
+
+    @classmethod
+    def on_check(cls, env: Mapping[str, str]) -> None:
+        Database.check(env.get("database_url", DEFAULT_DATABASE))
 
     async def on_start(self) -> None:
         self.database = await self.open_database()

@@ -7,6 +7,8 @@
     │   ├── Unknown          the handler may have run: the peer died or was lost in between
     │   │   └── Expired      the deadline passed first (also a TimeoutError)
     │   └── Failed           the handler ran and raised; subclass it for errors of your own
+    ├── CannotStart          a service cannot start, and its text says all: what is wrong and what to do
+    │   └── PackageMissing   it needs an optional package that is not installed (also a ModuleNotFoundError)
     ├── NameTaken            another service holds that name (also a ValueError)
     ├── NodeFailed           a supervisor that nobody supervises gave up, which ends its node
     ├── AnsweredTwice        a second answer to one request (also a RuntimeError)
@@ -47,6 +49,18 @@ KINDS: Final = frozenset(
 
 class SkyloomError(Exception):
     """Every error of Skyloom's own."""
+
+
+class CannotStart(SkyloomError):
+    """A service cannot start for a reason that whoever runs it can mend: a database, a file, a setting.
+
+    Raise it, or a subclass, from `on_start` or `on_check`. It is told without a traceback: its text says what is wrong
+    and what to do.
+    """
+
+
+class PackageMissing(CannotStart, ModuleNotFoundError):
+    """An optional package is not installed; the text says how to install it."""
 
 
 class NameTaken(SkyloomError, ValueError):

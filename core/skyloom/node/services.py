@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import structlog
 
 from skyloom.message.address import HANDLE_MAX, Address
-from skyloom.message.errors import Failed, NameTaken, NotExecuted, Unknown
+from skyloom.message.errors import CannotStart, Failed, NameTaken, NotExecuted, Unknown
 from skyloom.message.message import Message
 from skyloom.message.ptype import Ptype
 from skyloom.node.cell import Cell
@@ -95,9 +95,17 @@ class Services:
         return cell.address
 
     async def _run_on_start(self, cell: Cell) -> None:
-        async def run() -> None:
-            async with asyncio.timeout(cell.service.start_seconds):
-                await cell.service.on_start()
+        seconds = cell.service.start_seconds
+
+        async def run() -> Exception | None:
+            try:
+                async with asyncio.timeout(seconds) as limit:
+                    await cell.service.on_start()
+            except Exception as error:  # noqa: BLE001 - told below, once
+                if limit.expired():
+                    error.args = (f"on_start took longer than its start_seconds, {seconds:g}",)
+                return error
+            return None
 
         title = cell.service.title
         task = self._node.run_task(cell, run(), f"{title} on_start")
@@ -106,17 +114,17 @@ class Services:
         except asyncio.CancelledError:
             self.bury(cell, "killed while it started")
             raise
-        error = None if task.cancelled() else task.exception()
+        error = None if task.cancelled() else task.result()
         if error is None and cell.address in self._node.cells:
             return
         self.bury(cell, "did not start")
         if isinstance(error, Failed) and error.code == "skyloom.start_failed":
             raise error  # a supervisor's child did not start: that was logged, and is what there is to say
-        if isinstance(error, Exception):
+        how = "it ended" if error is None else str(error)
+        if error is not None and not isinstance(error, CannotStart):
+            how = f"{type(error).__name__}: {error}"
             log.error("service did not start", service=title, exc_info=error)
-        raise Failed(
-            f"{title} did not start: {repr(error) if error else 'it ended'}", code="skyloom.start_failed"
-        ) from error
+        raise Failed(f"{title} did not start: {how}", code="skyloom.start_failed") from error
 
     async def unique(self, cls: type[Service], *args: object, **kwargs: object) -> Address:
         """`Node.unique`."""

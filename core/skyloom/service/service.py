@@ -98,7 +98,18 @@ class Service:
     # -- to override -----------------------------------------------------------------------------------------
 
     async def on_start(self) -> None:
-        """Called before the first message; messages wait meanwhile. Raising ends the service."""
+        """Called before the first message; messages wait meanwhile. Raising ends the service.
+
+        What is raised is logged with its traceback, but for CannotStart, whose text is enough.
+        """
+
+    @classmethod
+    def on_check(cls, env: Mapping[str, str]) -> None:
+        """Called on the class before a gateway starts anything, and by `skyloom check`, which starts nothing.
+
+        Raise CannotStart for what can be seen now to keep `on_start` from succeeding. `env` is what `getenv` reads.
+        Look only, and quickly: the service may be running elsewhere.
+        """
 
     async def on_stop(self) -> None:
         """Called when the service exits or its node stops, after the last handler; not when it is killed."""

@@ -9,15 +9,22 @@ The extra `sql`; nothing of it is loaded by the rest of Skyloom. What to write::
     (answer,) = await database.write(hold, [request])  # def hold(connection, requests) -> answers
 """
 
+from skyloom.message.errors import PackageMissing
+
 try:
     import alembic
     import sqlalchemy
 except ModuleNotFoundError as missing:
-    raise ModuleNotFoundError(
-        f"what keeps its data in SQL needs {missing.name}: pip install 'skyloom[sql]'", name=missing.name
-    ) from missing
+    raise PackageMissing(f"what keeps its data in SQL needs {missing.name}: pip install 'skyloom[sql]'") from missing
 
-from skyloom.sql.database import Database, DatabaseBusy, DatabaseClosed, DatabaseError, RowRefused
+from skyloom.sql.database import (
+    Database,
+    DatabaseBusy,
+    DatabaseClosed,
+    DatabaseError,
+    DatabaseNotOpened,
+    RowRefused,
+)
 from skyloom.sql.engines import DatabaseUrlError, Engines, in_memory, make_engines, normalise_url
 from skyloom.sql.migrations import Migrations
 
@@ -28,6 +35,7 @@ __all__ = [
     "DatabaseBusy",
     "DatabaseClosed",
     "DatabaseError",
+    "DatabaseNotOpened",
     "DatabaseUrlError",
     "Engines",
     "Migrations",

@@ -36,7 +36,8 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 
-from skyloom.sql.engines import DatabaseUrlError, Engines, make_engines, normalise_url
+from skyloom.message.errors import CannotStart
+from skyloom.sql.engines import DatabaseUrlError, Engines, check_file, make_engines, normalise_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -60,6 +61,10 @@ _LOCK = text("SELECT pg_advisory_xact_lock(:key)")
 
 class DatabaseError(Exception):
     """The database cannot be opened, read or written; the cause is attached, and quotes nothing that users wrote."""
+
+
+class DatabaseNotOpened(DatabaseError, CannotStart):
+    """The database cannot be opened: the text says where it should be, why not, and what to do."""
 
 
 class RowRefused(DatabaseError):
@@ -127,6 +132,18 @@ class Database:
         self.transactions = 0
         """Transactions committed so far."""
 
+    @staticmethod
+    def check(url: str) -> None:
+        """Look whether `open` could succeed, without connecting to a server or changing a file: for `Service.on_check`.
+
+        Sees a wrong URL, a package that is not installed, and a SQLite file or folder that cannot be written.
+        Raises DatabaseNotOpened.
+        """
+        try:
+            check_file(normalise_url(url))
+        except DatabaseUrlError as error:
+            raise DatabaseNotOpened(str(error)) from error
+
     @classmethod
     async def open(
         cls,
@@ -145,12 +162,12 @@ class Database:
             waiting_max: items that wait to be written.
 
         Raises:
-            DatabaseError: wrong URL, missing package, or a database that cannot be reached or upgraded.
+            DatabaseNotOpened: wrong URL, missing package, or a database that cannot be reached or upgraded.
         """
         try:
             parsed = normalise_url(url)
         except DatabaseUrlError as error:
-            raise DatabaseError(str(error)) from error
+            raise DatabaseNotOpened(str(error)) from error
         shown = parsed.render_as_string(hide_password=True)
         engines: Engines | None = None
         try:
@@ -165,7 +182,7 @@ class Database:
                 reason = reason_of(error)
             else:
                 raise
-            raise DatabaseError(f"the database cannot be opened at {shown}: {reason}") from error
+            raise DatabaseNotOpened(f"the database cannot be opened at {shown}: {reason}") from error
         return cls(engines, lock=migrations.lock, transaction_max=transaction_max, waiting_max=waiting_max)
 
     async def write(self, work: Callable[[Connection, Sequence[Q]], Sequence[A]], items: Sequence[Q]) -> list[A]:

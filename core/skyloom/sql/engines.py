@@ -13,6 +13,7 @@ import importlib.util
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Protocol, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, make_url
@@ -26,6 +27,8 @@ SQLITE_BUSY_TIMEOUT_SECONDS = 10.0
 POSTGRES_CONNECT_TIMEOUT_SECONDS = 10.0
 POSTGRES_STATEMENT_TIMEOUT_SECONDS = 30.0
 READERS_MAX = 4
+
+_SQLITE_HEAD = b"SQLite format 3\0"
 
 _DRIVERS = {
     "sqlite": "sqlite",
@@ -73,6 +76,30 @@ def normalise_url(url: str) -> URL:
 def in_memory(url: URL) -> bool:
     """True for a SQLite database that lives only in this process."""
     return url.get_backend_name() == "sqlite" and (url.database or ":memory:") == ":memory:"
+
+
+def check_file(url: URL) -> None:
+    """Look whether a SQLite database could be opened and written; its folder need not be there, but must be possible.
+
+    Raises DatabaseUrlError.
+    """
+    if url.get_backend_name() != "sqlite" or in_memory(url) or (url.database or "").startswith("file:"):
+        return
+    file = where = Path(url.database or "")
+    try:
+        if file.exists():
+            with file.open("r+b") as opened:
+                if opened.read(len(_SQLITE_HEAD)) not in (b"", _SQLITE_HEAD):
+                    raise DatabaseUrlError(f"{file} is not a SQLite database; name another file in the database URL")
+        where = next(folder for folder in file.absolute().parents if folder.exists())
+        # Leaves nothing behind. Asking for permissions says too little: of a read-only disk, or to root.
+        with TemporaryFile(dir=where):
+            pass
+    except OSError as error:
+        raise DatabaseUrlError(
+            f"{where} cannot be written: {error.strerror}; give this user the right to, or name another file in the"
+            " database URL"
+        ) from error
 
 
 class Engines(Protocol):

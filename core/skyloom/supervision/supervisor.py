@@ -39,7 +39,7 @@ from skyloom.supervision.child import Child, ChildStatus, State
 from skyloom.supervision.intensity import Intensity
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
     from typing import Self
 
     from skyloom.message.address import Address
@@ -179,6 +179,12 @@ class Supervisor(Service):
         ]
 
     # -- its own life ----------------------------------------------------------------------------------------
+
+    @classmethod
+    def on_check(cls, env: Mapping[str, str]) -> None:
+        """`Service.on_check` of the class's children."""
+        for child in cls.children:
+            child.service.on_check(env)
 
     async def on_start(self) -> None:
         """Start the children. When you override it, call this at its end."""
