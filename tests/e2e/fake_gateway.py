@@ -103,6 +103,7 @@ class FakeGateway:
         self.unanswered: set[str] = set()
         self.hello_error: tuple[str, str, int] | None = None
         self.down = False
+        self.heartbeat_seconds = 20  # more, when a test's clock outruns the pongs
         self.closings: list[Coroutine[Any, Any, None]] = []
         self.troubles: list[str] = []
 
@@ -142,7 +143,7 @@ class FakeGateway:
             "key": "k",
             "user": session.user,
             "recovered": False,
-            "heartbeat": 20,
+            "heartbeat": self.heartbeat_seconds,
         }
         session.send({"type": "welcome", **welcome, "limits": {"frame_bytes": 65536, "messages_per_second": 50}})
 

@@ -198,6 +198,8 @@ async def test_the_page_comes_back_by_itself_after_a_restart(restarted: GatewayP
     ada = await Person.arrive(browser, restarted, "ada")
     await ada.join("raid")
     await ada.join("lobby")
+    dan = await Person.arrive(browser, restarted, "dan")
+    await dan.join("lobby")
     await ada.say("before")
     await ada.sees("before")
     restarted.signal(signal.SIGTERM)
@@ -213,10 +215,15 @@ async def test_the_page_comes_back_by_itself_after_a_restart(restarted: GatewayP
     await expect(ada.page.locator('[data-room="raid"]').get_by_test_id("unread")).to_have_text("1")
     await bob.request("chat.say", {"room": "lobby", "text": "after"})
     await ada.say("I am back")
-    await ada.sees("before", "meanwhile", "after", "I am back")
-    await ada.count_members(2)
+    for person in (ada, dan):
+        await person.sees("before", "meanwhile", "after", "I am back")
+        await person.count_members(3)
+    # Those who were there before came back silently; who is new was announced to each of them, once.
+    await expect(ada.page.get_by_test_id("notice")).to_contain_text(["dan joined", "bob joined"])
+    await expect(dan.page.get_by_test_id("notice")).to_contain_text(["bob joined"])
     # While nobody listens there, the browser itself notes each attempt; a gateway that stops says why.
     told = ("WebSocket connection", "gateway.restart")
-    assert [trouble for trouble in ada.troubles if not any(words in trouble for words in told)] == []
+    for person in (ada, dan):
+        assert [trouble for trouble in person.troubles if not any(words in trouble for words in told)] == []
+        await person.go()
     await bob.close()
-    await ada.go()

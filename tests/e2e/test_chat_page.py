@@ -12,6 +12,8 @@ from tests.e2e.fake_gateway import launch
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SOON_MILLISECONDS = 10_000
+DIRECTORY_AGAIN_MILLISECONDS = 2_000
+RETURN_MILLISECONDS = 60_000
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -68,6 +70,31 @@ def texts(page: Page) -> Locator:
 
 def room_item(page: Page, room: str) -> Locator:
     return page.locator(f'[data-testid="room-item"][data-room="{room}"]')
+
+
+def notices(page: Page) -> Locator:
+    return page.get_by_test_id("notice")
+
+
+def arrive(chat: FakeChat, room: str, user: str) -> None:
+    chat.members[room][user] = None
+    chat.tell(room, "chat.joined", {"room": room, "user": user, "time": chat.now})
+
+
+def depart(chat: FakeChat, room: str, user: str) -> None:
+    del chat.members[room][user]
+    chat.tell(room, "chat.left", {"room": room, "user": user, "time": chat.now})
+
+
+async def restart(chat: FakeChat, page: Page, room: str, *people: str) -> None:
+    """The server restarts: nobody is in the room but these people, until the page is back."""
+    chat.down = True
+    await chat.sessions[0].close(1012, "restart")
+    await expect(page.get_by_test_id("status")).to_have_attribute("data-status", "suspended")
+    chat.members[room] = dict.fromkeys(people)
+    chat.down = False
+    await page.clock.run_for(1000)
+    await expect(page.get_by_test_id("status")).to_have_attribute("data-status", "connected")
 
 
 async def test_two_people_talk_and_one_leaves(chat: FakeChat, context: BrowserContext) -> None:
@@ -361,4 +388,91 @@ async def test_a_phone_shows_one_pane_at_a_time_and_nothing_sticks_out(
     await expect(room_item(page, "lobby").get_by_test_id("unread")).to_have_text("1")
     ground = await page.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (int(ground[4:].split(",")[0]) < 60) == (scheme == "dark")
+    await context.close()
+
+
+async def test_a_search_finds_rooms_that_others_made_a_moment_ago(chat: FakeChat, context: BrowserContext) -> None:
+    await context.clock.install(time="2030-01-01T12:00")
+    page = await enter(chat, context, "ada")
+    await expect(page.get_by_test_id("join-room")).to_have_count(2)
+    await page.clock.pause_at("2030-01-01T13:00")
+    session = chat.sessions[0]
+    asked = lambda: sum(frame.get("route") == "chat.rooms" for frame in session.received)  # noqa: E731
+    before = asked()
+    chat.add_room("den", "eve")
+    await page.get_by_test_id("room-name-input").focus()
+    await page.clock.run_for(DIRECTORY_AGAIN_MILLISECONDS)
+    await expect(page.get_by_test_id("join-room")).to_have_count(3)
+    assert asked() == before + 1
+    chat.add_room("den-of-eve", "eve")
+    await page.get_by_test_id("room-name-input").press_sequentially("den-of-eve")
+    await expect(page.get_by_test_id("no-rooms")).to_contain_text("No room matches")
+    await page.clock.run_for(DIRECTORY_AGAIN_MILLISECONDS)
+    await expect(page.get_by_test_id("join-room")).to_have_count(1)
+    await expect(page.get_by_test_id("room-submit")).to_have_text("Join")
+    assert asked() == before + 2
+
+
+async def test_after_a_restart_who_was_there_returns_silently_and_who_is_new_is_announced(
+    chat: FakeChat, context: BrowserContext
+) -> None:
+    chat.heartbeat_seconds = 3600
+    await context.clock.install(time="2030-01-01T12:00")
+    page = await enter(chat, context, "ada", "lobby")
+    await page.clock.pause_at("2030-01-01T13:00")
+    await restart(chat, page, "lobby", "carl")
+    await expect(notices(page)).to_contain_text(["carl joined"])  # who came in before this page was back
+    await expect(page.get_by_test_id("member")).to_have_count(2)
+    arrive(chat, "lobby", "grace")
+    await expect(page.get_by_test_id("member")).to_have_count(3)
+    arrive(chat, "lobby", "eve")
+    await expect(notices(page)).to_contain_text(["carl joined", "eve joined"])
+    await page.clock.run_for(RETURN_MILLISECONDS)
+    told = ["carl joined", "eve joined", "linus left"]  # he was not seen again
+    await expect(notices(page)).to_contain_text(told)
+    depart(chat, "lobby", "grace")
+    arrive(chat, "lobby", "grace")
+    arrive(chat, "lobby", "linus")
+    await expect(notices(page)).to_contain_text([*told, "grace left", "grace joined", "linus joined"])
+    await expect(page.get_by_test_id("member")).to_have_count(5)
+
+
+async def test_two_restarts_in_a_row_announce_nobody(chat: FakeChat, context: BrowserContext) -> None:
+    chat.heartbeat_seconds = 3600
+    await context.clock.install(time="2030-01-01T12:00")
+    page = await enter(chat, context, "ada", "lobby")
+    await page.clock.pause_at("2030-01-01T13:00")
+    for _ in range(2):
+        await restart(chat, page, "lobby")
+        await expect(page.get_by_test_id("member")).to_have_count(1)
+        await page.clock.run_for(RETURN_MILLISECONDS - 10_000)
+    for name in ("grace", "linus"):
+        arrive(chat, "lobby", name)
+    await expect(page.get_by_test_id("member")).to_have_count(3)
+    await expect(notices(page)).to_have_count(0)
+
+
+async def test_a_phone_with_no_room_open_says_what_to_do(chat: FakeChat, browser: Browser) -> None:
+    context = await browser.new_context(viewport={"width": 390, "height": 844})
+    page = await enter(chat, context, "ada")
+    hint = page.get_by_test_id("hint")
+    await expect(hint).to_be_visible()
+    await expect(hint).to_contain_text("Pick a room")
+    await page.get_by_test_id("join-room").first.click()
+    await page.get_by_test_id("back").click()
+    await expect(hint).to_be_hidden()  # one that is in a room knows how
+    await page.set_viewport_size({"width": 1280, "height": 800})
+    await page.get_by_test_id("leave").click()
+    await expect(page.get_by_test_id("empty")).to_be_visible()
+    await expect(hint).to_be_hidden()
+    await context.close()
+
+
+async def test_a_phone_sees_in_the_list_of_rooms_that_the_connection_is_lost(chat: FakeChat, browser: Browser) -> None:
+    context = await browser.new_context(viewport={"width": 390, "height": 844})
+    page = await enter(chat, context, "ada")
+    chat.down = True
+    await chat.sessions[0].close(1012, "restart")
+    await expect(page.get_by_test_id("banner")).to_be_visible()
+    await expect(page.get_by_test_id("retry")).to_be_visible()
     await context.close()

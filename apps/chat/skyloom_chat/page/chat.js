@@ -10,6 +10,7 @@ import { Timeline } from "./timeline.js";
 
 const TYPING_EVERY_SECONDS = 3; // how often a typing reader tells the others
 const DIRECTORY_EVERY_SECONDS = 15; // nothing is pushed about rooms one is not in
+const DIRECTORY_AGAIN_SECONDS = 2; // how soon after that a search may ask for the rooms again
 const TEXT_CHARACTERS_MAX = 2000;
 
 const ROOMS = "skyloom.chat.rooms";
@@ -19,6 +20,8 @@ let client = null;
 let active = "";
 let typedAt = 0;
 let directory = new Map();
+let directoryAt = -Infinity; // when it was asked for, by performance.now()
+let directoryTimer = 0;
 let listed = false;
 /** @type {Map<string, Room>} */
 const rooms = new Map();
@@ -70,6 +73,9 @@ function left() {
 // Rooms
 
 async function refreshDirectory() {
+  directoryAt = performance.now();
+  clearTimeout(directoryTimer);
+  directoryTimer = 0;
   try {
     const answer = await client.request("chat.rooms");
     directory = new Map(answer.rooms.map(({ room, members }) => [room, members]));
@@ -80,6 +86,14 @@ async function refreshDirectory() {
   redraw();
 }
 
+/** Somebody searches, who wants to find what was made since. */
+function refreshForSearch() {
+  directoryTimer ||= setTimeout(() => {
+    directoryTimer = 0;
+    if (client?.status === "connected") refreshDirectory();
+  }, directoryAt + DIRECTORY_AGAIN_SECONDS * 1000 - performance.now());
+}
+
 async function join(name, { open: opens = true } = {}) {
   const pushes = [];
   early.set(name, pushes);
@@ -87,7 +101,7 @@ async function join(name, { open: opens = true } = {}) {
     const answer = await client.request("chat.join", { room: name });
     const room = rooms.get(name) ?? new Room(name);
     rooms.set(name, room);
-    const missed = room.enter(answer, client.user);
+    const missed = room.enter(answer, client.user, seconds());
     if (!reading(name)) room.unread += missed;
     directory.set(name, room.memberCount);
     early.delete(name);
@@ -235,7 +249,7 @@ function heard(message) {
 function moved(name, user, verb, time) {
   const room = rooms.get(name);
   if (!room) return;
-  room.notice(user, verb, time);
+  room.moved(user, verb, time);
   directory.set(name, room.memberCount);
   if (name === active) timeline.draw();
   redraw();
@@ -299,8 +313,10 @@ function redraw() {
   const unread = [...rooms.values()].reduce((sum, each) => sum + each.unread, 0);
   document.title = `${unread ? `(${unread}) ` : ""}${active ? `#${active} · ` : ""}Skyloom chat`;
   const some = directory.size > 0;
-  byId("empty-title").textContent = some ? "Pick a room" : "Start the first room";
+  byId("empty-title").textContent = byId("hint-title").textContent = some ? "Pick a room" : "Start the first room";
   byId("empty-text").textContent = some ? "Open one from the list, or make a new one." : "Nobody has made one yet. Give yours a short name.";
+  byId("hint-text").textContent = some ? "Tap one to join it, or type a name above to make your own." : "Nobody has made one yet. Type a short name above.";
+  byId("hint").hidden = active !== "" || !listed;
   drawTyping();
 }
 
@@ -330,7 +346,12 @@ const seconds = () => Date.now() / 1000;
 // Listening to the reader
 
 byId("room-form").addEventListener("submit", submitRoom);
-roomName.addEventListener("input", () => { roomError(null); redraw(); });
+roomName.addEventListener("input", () => {
+  roomError(null);
+  redraw();
+  if (!rooms.has(wantedRoom()) && !directory.has(wantedRoom())) refreshForSearch();
+});
+roomName.addEventListener("focus", refreshForSearch);
 byId("empty-action").addEventListener("click", () => roomName.focus());
 byId("leave").addEventListener("click", leave);
 byId("back").addEventListener("click", () => { chat.dataset.pane = "rooms"; });
@@ -367,6 +388,10 @@ document.addEventListener("visibilitychange", () => {
 setInterval(() => {
   if (!document.hidden && client?.status === "connected" && !chat.hidden) refreshDirectory();
 }, DIRECTORY_EVERY_SECONDS * 1000);
-setInterval(drawTyping, 1000);
+setInterval(() => {
+  drawTyping();
+  const changed = [...rooms.values()].filter((room) => room.giveUpMissing(seconds()));
+  if (changed.includes(rooms.get(active))) timeline.draw();
+}, 1000);
 
 new Entrance("chat", { dialing, entered, left, status: (status) => { byId("send").disabled = status === "connecting" || status === "closed"; } }).begin();

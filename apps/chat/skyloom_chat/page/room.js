@@ -4,6 +4,7 @@ export const MESSAGES_KEPT_MAX = 500; // older ones are dropped while the reader
 export const PAGE_MESSAGES = 50; // asked for at once
 const TYPING_SECONDS = 5;
 const NOTICES_KEPT_MAX = 100;
+const RETURN_SECONDS = 60; // how long others may take to come back after a restart; pages try again every 20 s at least
 
 export class Room {
   /** @param {string} name */
@@ -33,6 +34,8 @@ export class Room {
 
   #typing;
   #keys;
+  /** Who was here before the reader's session was lost, and is not back yet. @type {Set<string>} */ #missing = new Set();
+  #missingUntil = 0;
 
   get memberCount() {
     return this.members.size + this.unlisted;
@@ -42,9 +45,11 @@ export class Room {
     return this.items.filter((item) => item.kind === "message");
   }
 
-  /** The answer to chat.join: at first, or after a reconnect, when it may overlap. Returns how many are news. */
-  enter({ members, member_count: count = members.length, history, more }, me) {
+  /** The answer to chat.join at `now`, at first, or after a reconnect, when it may overlap. Returns how many are news. */
+  enter({ members, member_count: count = members.length, history, more }, me, now) {
     const again = this.joined;
+    const before = new Set([...this.members, ...this.#missing]);
+    const wereListed = !this.unlisted;
     this.joined = true;
     this.members = new Set(members);
     this.unlisted = count - members.length;
@@ -59,6 +64,7 @@ export class Room {
     if (!known.size || !overlaps) this.complete = !more;
     const fresh = history.filter((message) => this.add(message));
     this.#reconcile(fresh, me);
+    if (again) this.#comeBack(before, wereListed, now);
     return again ? fresh.filter((message) => message.user !== me).length : 0;
   }
 
@@ -83,12 +89,32 @@ export class Room {
     this.complete = !more;
   }
 
-  /** Somebody came or went. */
-  notice(user, verb, time) {
+  /** Somebody came or went. Who only comes back after a restart is a member again, and no news. */
+  moved(user, verb, time) {
     if (verb === "joined") this.members.add(user);
     else if (!this.members.delete(user) && this.unlisted) this.unlisted -= 1;
     this.membersVersion += 1;
     this.#typing.delete(user);
+    if (!this.#missing.delete(user)) this.#notice(user, verb, time);
+  }
+
+  /** Those who did not come back in time have left; true when there are such. */
+  giveUpMissing(now) {
+    if (!this.#missing.size || now < this.#missingUntil) return false;
+    for (const user of this.#missing) this.#notice(user, "left", now);
+    this.#missing.clear();
+    return true;
+  }
+
+  /** A new session: whoever was here `before` is expected back, and whoever else is here now is new. */
+  #comeBack(before, wereListed, now) {
+    this.#missing = new Set([...before].filter((user) => !this.members.has(user)));
+    this.#missingUntil = now + RETURN_SECONDS;
+    if (!wereListed) return; // the new ones among so many cannot be told
+    for (const user of this.members) if (!before.has(user)) this.#notice(user, "joined", now);
+  }
+
+  #notice(user, verb, time) {
     this.#keys += 1;
     this.items.push({ kind: "notice", key: `n${this.#keys}`, user, verb, time });
     const notices = this.items.filter((item) => item.kind === "notice");
