@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import random
 import secrets
 from importlib.resources import files
@@ -16,6 +15,7 @@ from skyloom.supervision.supervisor import Supervisor
 from skyloom_gateway.auth import setup
 from skyloom_gateway.contract import contract_of, document_bytes
 from skyloom_gateway.gate import Gate
+from skyloom_gateway.index import index_page
 from skyloom_gateway.listener import Connections, ListenerSettings, Pages, TcpListener, WebSocketListener
 from skyloom_gateway.listener.port import is_loopback
 from skyloom_gateway.listener.tls import server_context
@@ -31,10 +31,6 @@ if TYPE_CHECKING:
 
 DATABASE_ENV: Final = "database_url"
 """Where services find the database's URL: ``self.getenv("database_url")``."""
-
-PLAYGROUND_LINK: Final = (
-    '<p class="play">Or send requests by hand and watch the frames, in the <a href="/play/">playground</a>.</p>'
-)
 
 log = structlog.get_logger("skyloom.server")
 
@@ -153,14 +149,14 @@ class Server:
         settings = _listener_settings(self.settings, gateway.port, "websocket")
         connections = Connections.within(settings)
         timers: Timers = _NodeTimers(self.node)
+        if gateway.tcp_port is not None:  # first, as the index page names its port
+            tcp_settings = _listener_settings(self.settings, gateway.tcp_port, "tcp")
+            tcp = TcpListener(self.gate.accept, tcp_settings, timers, connections)
+            _, self.tcp_port = await tcp.start()
+            self._listeners.append(tcp)
         websocket = WebSocketListener(self.gate.accept, self._pages(), settings, timers, connections)
         self.host, self.port = await websocket.start()
         self._listeners.append(websocket)
-        if gateway.tcp_port is not None:
-            settings = _listener_settings(self.settings, gateway.tcp_port, "tcp")
-            tcp = TcpListener(self.gate.accept, settings, timers, connections)
-            _, self.tcp_port = await tcp.start()
-            self._listeners.append(tcp)
 
     def _pages(self) -> Pages:
         pages = Pages()
@@ -169,21 +165,15 @@ class Server:
             pages.add(f"/{name}", static.joinpath(name).read_bytes())
         pages.add_directory("/skyloom", static.joinpath("skyloom"))  # what all pages share
         pages.add("/asyncapi.json", document_bytes(self.contract))
-        items = []
         for app in self.apps:
             folder = app.page_folder()
             if folder is not None:
                 pages.add_directory(f"/{app.name}/", folder)
-                items.append(
-                    f'<li><a class="app" href="/{app.name}/"><span class="app-title">{html.escape(app.title)}</span>'
-                    f'<span class="app-path">/{app.name}/</span>'
-                    f'<span class="app-description">{html.escape(app.description)}</span></a></li>'
-                )
-        index = static.joinpath("index.html").read_text().replace("<!--apps-->", "".join(items))
-        if self.settings.gateway.playground:
+        playground = self.settings.gateway.playground
+        if playground:
             pages.add_directory("/play", static.joinpath("play"))
-            index = index.replace("<!--playground-->", PLAYGROUND_LINK)
-        pages.add("/", index.encode(), "text/html; charset=utf-8")
+        index = index_page(self.apps, tcp_port=self.tcp_port, playground=playground)
+        pages.add("/", index, "text/html; charset=utf-8")
         pages.add_dynamic("/healthz", lambda: (200, "text/plain; charset=utf-8", b"ok\n"))
         pages.add_dynamic("/readyz", self._ready_page)
         return pages

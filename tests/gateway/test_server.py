@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 
 import pytest
@@ -136,6 +137,23 @@ async def test_pages(server: Server) -> None:
     assert (await get(server.port, "/"))[0] == "HTTP/1.1 200 OK"
     assert (await get(server.port, "/skyloom.js"))[0] == "HTTP/1.1 200 OK"
     assert (await get(server.port, "/nobody"))[0] == "HTTP/1.1 404 Not Found"
+
+
+async def test_the_index_page_says_where_clients_connect(server: Server) -> None:
+    page = (await get(server.port, "/"))[1].decode()
+    assert f"port {server.tcp_port}" in page
+    linked = re.findall(r'href="(/[^"]*)"', page)
+    assert {"/asyncapi.json", "/play/", "/healthz", "/skyloom/mark.svg"} <= set(linked)
+    for path in linked:
+        assert (await get(server.port, path))[0] == "HTTP/1.1 200 OK", path
+
+
+async def test_the_index_page_names_nothing_that_is_off() -> None:
+    async with Server([other], settings(tcp_port=None, playground=False)) as server:
+        page = (await get(server.port, "/"))[1].decode()
+        assert "TCP" not in page
+        assert "/play/" not in page
+        assert "<!--" not in page
 
 
 async def test_a_port_in_use(server: Server) -> None:
