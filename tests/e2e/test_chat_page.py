@@ -397,7 +397,10 @@ async def test_a_search_finds_rooms_that_others_made_a_moment_ago(chat: FakeChat
     await expect(page.get_by_test_id("join-room")).to_have_count(2)
     await page.clock.pause_at("2030-01-01T13:00")
     session = chat.sessions[0]
-    asked = lambda: sum(frame.get("route") == "chat.rooms" for frame in session.received)  # noqa: E731
+
+    def asked() -> int:
+        return sum(frame.get("route") == "chat.rooms" for frame in session.received)
+
     before = asked()
     chat.add_room("den", "eve")
     await page.get_by_test_id("room-name-input").focus()
