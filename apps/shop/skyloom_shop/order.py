@@ -19,10 +19,11 @@ from typing import Any, Final, cast
 
 import structlog
 
-from skyloom import Expired, Failed, Service, rpc
+from skyloom import Expired, Failed, NotExecuted, Service, rpc
 from skyloom.patterns.batcher import Batcher
 from skyloom.patterns.breaker import BreakerSettings, Circuits
-from skyloom.patterns.retry import Retry, RetrySettings
+from skyloom.patterns.circuit import CIRCUIT_OPEN
+from skyloom.patterns.retry import Retry, RetryBudget, RetrySettings
 from skyloom.patterns.saga import Saga, SagaUndone, Step
 from skyloom.patterns.saga_store import SagaConflict, SagaRecord
 from skyloom.sql import DatabaseError
@@ -56,13 +57,22 @@ UNDO_PAUSE_MAX_SECONDS: Final = 5.0
 LOOK_SECONDS: Final = 0.25
 """Between two looks for the end of an order that another process drives."""
 
+REFUSED_PAUSE_SECONDS: Final = 1.0
+"""The longest pause before a call that the circuit breaker has refused is tried again."""
+
 DRIVER_BITS: Final = 64
 
 BREAKER: Final = BreakerSettings(slow_seconds=TRY_SECONDS, open_seconds_max=UNDO_PAUSE_MAX_SECONDS)
 """A busy database makes every call slow: to refuse them would fail orders that can be carried out. Nor is it open for
 longer than the pause between two tries to take a step back, or orders would stay unfinished for minutes."""
 
-RETRIES: Final = RetrySettings(attempts=3, backoff_seconds=0.1, backoff_seconds_max=1.0)
+RETRIES: Final = RetrySettings(attempts=10, backoff_seconds=0.1, backoff_seconds_max=2.0)
+"""Enough to bridge the restart of a service, about 5 s: an order that failed has to be ordered anew."""
+
+RETRY_SHARE: Final = 1.0
+RETRIES_PER_SECOND: Final = 10.0
+"""The budget of retries: as many as there are calls, and so many a second. When more calls than that fail, the circuit
+breaker has opened."""
 
 log = structlog.get_logger("skyloom.shop")
 
@@ -77,7 +87,8 @@ class OrderService(Service):
     async def on_start(self) -> None:
         driver = f"{self.random.getrandbits(DRIVER_BITS):016x}"  # of this life of the service: the next is another
         self._store = OrderStore(self, driver)
-        self._retry = Retry(self, idempotent=True, timeout=STEP_SECONDS, settings=RETRIES)
+        budget = RetryBudget(self.clock.now, share=RETRY_SHARE, per_second=RETRIES_PER_SECOND)
+        self._retry = Retry(self, idempotent=True, timeout=STEP_SECONDS, settings=RETRIES, budget=budget)
         self._circuits = Circuits(self, BREAKER)
         self._holds: Batcher[Hold, None] = self._together("INVENTORY", "hold")
         self._confirms: Batcher[str, None] = self._together("INVENTORY", "confirm")
@@ -187,7 +198,21 @@ class OrderService(Service):
 
     async def _ask(self, service: str, method: str, wish: object) -> Any:
         """Call through the circuit breaker, again when it may help; all these calls are harmless when repeated."""
-        return await self._retry.run(self._circuits.call, self, service, "lua", method, wish, timeout=TRY_SECONDS)
+        return await self._retry.run(self._call, service, method, wish)
+
+    async def _call(self, service: str, method: str, wish: object) -> Any:
+        """Call when the circuit breaker lets it through; the step's own time ends the wait.
+
+        What is refused here was not asked of the service, so it costs that nothing to wait; to give up at once would
+        take orders back, paid ones too, for a trouble that is over in seconds.
+        """
+        while True:
+            try:
+                return await self._circuits.call(self, service, "lua", method, wish, timeout=TRY_SECONDS)
+            except NotExecuted as refused:
+                if refused.code != CIRCUIT_OPEN:
+                    raise
+            await self.sleep(self.random.random() * REFUSED_PAUSE_SECONDS)
 
     # -- what goes wrong -------------------------------------------------------------------------------------
 

@@ -20,7 +20,10 @@ T = TypeVar("T")
 WINDOW_SLOTS: Final = 10
 """Parts of the rolling window; the oldest part leaves it as a whole."""
 
-CALLERS_FAULTS: Final = frozenset({"skyloom.deadline_passed", "skyloom.circuit_open"})
+CIRCUIT_OPEN: Final = "skyloom.circuit_open"
+"""The code of a NotExecuted by which a breaker refuses a call."""
+
+CALLERS_FAULTS: Final = frozenset({"skyloom.deadline_passed", CIRCUIT_OPEN})
 """NotExecuted that say nothing about the callee, which was not even tried."""
 
 
@@ -269,7 +272,7 @@ class CircuitBreaker:
         self._changed(before, after, reason)
 
     def _refusal(self, reason: str) -> NotExecuted:
-        return NotExecuted(f"the circuit breaker is open: {reason}", code="skyloom.circuit_open", retryable=True)
+        return NotExecuted(f"the circuit breaker is open: {reason}", code=CIRCUIT_OPEN, retryable=True)
 
 
 def is_business(error: Failed) -> bool:

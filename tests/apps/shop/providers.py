@@ -26,7 +26,8 @@ class Card:
     """The provider. What it does is decided by `mood`: each call takes one, and "" is a good one.
 
     "lost" fails before anything happens, "late" answers after a while, "broken" charges and then fails, "silent"
-    charges and never answers, "twice" does it twice, as a network that repeats a request does.
+    charges and never answers, "twice" does it twice, as a network that repeats a request does. While it is `away` all
+    calls fail before anything happens.
     """
 
     moods: list[str] = field(default_factory=list)
@@ -34,6 +35,7 @@ class Card:
     charged: dict[str, int] = field(default_factory=dict)
     refunded: set[str] = field(default_factory=set)
     calls: int = 0
+    away: bool = False
 
     def kept(self) -> dict[str, int]:
         """What it has taken and not given back."""
@@ -61,7 +63,7 @@ class Card:
         if self.rng is not None:
             mood = self.rng.choice(["", "", "", "lost", "late", "broken", "silent", "twice"])
         await asyncio.sleep(0.05)
-        if mood == "lost":
+        if mood == "lost" or self.away:
             raise CardTrouble
         return mood
 

@@ -9,15 +9,17 @@ import pytest
 
 from skyloom import CallError, Failed
 from skyloom.sql.inline import Disk
-from skyloom.testing import Sim
+from skyloom.testing import Sim, TestNode
 from skyloom_shop.answers import heard
 from skyloom_shop.errors import ChargeVoided, InsufficientFunds
+from skyloom_shop.inventory import Inventory
 from skyloom_shop.ledger import Charge, Charged
-from skyloom_shop.order import OrderService
+from skyloom_shop.order import STEP_SECONDS, OrderService
 from skyloom_shop.payment import Payment
 from tests.apps.shop.memory import finish, new_disk, open_node
 from tests.apps.shop.providers import Card, card_payment
 
+BUYERS = 30  # more than the failures that open a circuit breaker
 WISH = Charge("3:ada:o1", "ada", 500, 1.0)
 
 
@@ -31,9 +33,9 @@ async def open_card(sim: Sim, *moods: str) -> AsyncIterator[tuple[Disk, Card, Or
     await finish(sim, disk)
 
 
-async def buy(orders: OrderService) -> str:
+async def buy(orders: OrderService, user: str = "ada") -> str:
     try:
-        await orders.create_order("ada", "o1", (("sword", 1),))
+        await orders.create_order(user, "o1", (("sword", 1),))
     except Failed as failed:
         return failed.code
     return ""
@@ -49,10 +51,10 @@ async def test_an_order_is_charged_once_whatever_the_provider_does(sim: Sim, moo
     assert card.kept() == {"3:ada:o1": 2_500}
 
 
-@pytest.mark.parametrize("last", ["lost", "broken", "silent"])
+@pytest.mark.parametrize("moods", [["broken"] * 10, ["broken"] * 9 + ["lost"], ["broken"] + ["silent"] * 3])
 @pytest.mark.sim(seeds=2)
-async def test_an_order_whose_charge_stays_unknown_is_taken_back(sim: Sim, last: str) -> None:
-    async with open_card(sim, "broken", "silent", last, "lost", "broken") as (_, card, orders, _payment):
+async def test_an_order_whose_charge_stays_unknown_is_taken_back(sim: Sim, moods: list[str]) -> None:
+    async with open_card(sim, *moods, "lost", "broken") as (_, card, orders, _payment):
         assert await buy(orders) == "shop.order_failed"
         assert card.kept() == {}
         assert await buy(orders) == "shop.order_failed"
@@ -77,7 +79,7 @@ async def test_wallets_are_charged_for_many_orders_in_one_message_each_for_itsel
 
 @pytest.mark.sim(seeds=2)
 async def test_a_charge_that_never_reached_the_provider_is_settled_before_it_is_taken_back(sim: Sim) -> None:
-    async with open_card(sim, "lost", "lost", "lost") as (_, card, orders, _payment):
+    async with open_card(sim, *["lost"] * 10) as (_, card, orders, _payment):
         assert await buy(orders) == "shop.order_failed"
         assert card.charged.keys() == card.refunded == {"3:ada:o1"}
 
@@ -139,6 +141,59 @@ async def test_while_payment_is_away_orders_fail_and_nothing_is_held(sim: Sim) -
     orders = OrderService.at(node.root, "ORDER", timeout=100.0)
     with pytest.raises(CallError, match="shop.order_failed"):
         await orders.create_order("ada", "o1", (("sword", 1),))
+    await finish(sim, disk)
+
+
+@pytest.mark.sim(seeds=3)
+async def test_while_payment_is_restarted_orders_wait(sim: Sim) -> None:
+    disk = new_disk()
+    node = await open_node(sim, disk)
+    node.kill(await node.find("PAYMENT", 0.0))
+    orders = OrderService.at(node.root, "ORDER", timeout=100.0)
+    ordering = asyncio.create_task(orders.create_order("ada", "o1", (("sword", 1),)))
+    await sim.advance(2.0)
+    assert not ordering.done()
+    await node.spawn(Payment)
+    await ordering
+    await finish(sim, disk)
+
+
+async def order_past_the_breaker(sim: Sim, disk: Disk, card: Card) -> tuple[TestNode, asyncio.Future[list[str]]]:
+    """Orders while the card is away, until the circuit breaker before PAYMENT opens."""
+    node = await open_node(sim, disk, payment=card_payment(card))
+    await Inventory.at(node.root, "INVENTORY").restock("more", "sword", BUYERS)
+    orders = OrderService.at(node.root, "ORDER", timeout=200.0)
+    card.away = True
+    ordering = asyncio.gather(*(buy(orders, f"user{number}") for number in range(BUYERS)))
+    async with asyncio.timeout(20.0):
+        while not node.counters["circuit_open"]:
+            await sim.advance(0.05)
+    return node, ordering
+
+
+@pytest.mark.sim(seeds=3)
+async def test_while_the_breaker_is_open_nothing_is_asked_and_orders_wait(sim: Sim) -> None:
+    disk, card = new_disk(), Card()
+    _, ordering = await order_past_the_breaker(sim, disk, card)
+    await sim.advance(0.1)  # those that were let through before
+    asked = card.calls
+    await sim.advance(4.5)
+    assert card.calls == asked
+    card.away = False
+    assert set(await ordering) == {""}
+    assert len(card.kept()) == BUYERS
+    await finish(sim, disk)
+
+
+@pytest.mark.sim(seeds=3)
+async def test_orders_wait_no_longer_than_a_step_may_take(sim: Sim) -> None:
+    disk, card = new_disk(), Card()
+    node, ordering = await order_past_the_breaker(sim, disk, card)
+    await sim.advance(STEP_SECONDS)
+    assert node.counters["shop_orders_refunding"] == BUYERS
+    card.away = False
+    assert set(await ordering) == {"shop.order_failed"}
+    assert card.kept() == {}
     await finish(sim, disk)
 
 
