@@ -14,12 +14,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, QueuePool, create_engine, event, make_url
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
 T = TypeVar("T")
 
@@ -177,6 +179,9 @@ class PostgresEngines:
     dialect = "postgresql"
 
     def __init__(self, url: URL) -> None:
+        # Loads SQLAlchemy's ORM, a tenth of a gateway's start that one on SQLite need not wait for.
+        from sqlalchemy.ext.asyncio import create_async_engine
+
         def engine(connections: int, **options: str) -> AsyncEngine:
             return create_async_engine(
                 url,
