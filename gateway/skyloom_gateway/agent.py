@@ -124,12 +124,7 @@ def request(
         errors: what it may raise that clients are to tell apart: subclasses of `Failed`, each with a code of its own.
             They stand in the contract; the gateway's own errors, which every route may meet, do so without this.
     """
-
-    def mark(handler: H) -> H:
-        setattr(handler, _ROUTE_MARK, (route, True, concurrent, allow, tuple(errors)))
-        return handler
-
-    return mark
+    return _marked(route, True, concurrent, allow, tuple(errors))
 
 
 def notify(route: str, *, allow: Allow | None = None, errors: Sequence[type[Failed]] = ()) -> Callable[[H], H]:
@@ -137,12 +132,29 @@ def notify(route: str, *, allow: Allow | None = None, errors: Sequence[type[Fail
 
     An error of a notify comes to the client with id 0.
     """
+    return _marked(route, False, False, allow, tuple(errors))
+
+
+def _marked(route: str, is_request: bool, *more: object) -> Callable[[H], H]:
+    if not isinstance(route, str):
+        name = "@request" if is_request else "@notify"
+        raise TypeError(f"{name} needs the route's name: write {name}('<app>.<name>')")
 
     def mark(handler: H) -> H:
-        setattr(handler, _ROUTE_MARK, (route, False, False, allow, tuple(errors)))
+        setattr(handler, _ROUTE_MARK, (route, is_request, *more))
         return handler
 
     return mark
+
+
+def routes_in(cls: type) -> dict[str, tuple[Any, ...]]:
+    """The attributes of a class that `request` or `notify` has marked, with what they were given."""
+    found = {}
+    for attribute in dir(cls):
+        mark = getattr(inspect.getattr_static(cls, attribute), _ROUTE_MARK, None)
+        if mark is not None:
+            found[attribute] = mark
+    return found
 
 
 class Agent(Service):
@@ -280,12 +292,12 @@ class Agent(Service):
     def bind_routes(cls) -> dict[str, Route]:
         """Read the handlers' types; called once, when the class is given to an `App`. Raises TypeError."""
         routes: dict[str, Route] = {}
-        for attribute in dir(cls):
+        for attribute, (name, is_request, concurrent, allow, errors) in routes_in(cls).items():
             handler = inspect.getattr_static(cls, attribute)
-            mark = getattr(handler, _ROUTE_MARK, None)
-            if mark is None:
-                continue
-            name, is_request, concurrent, allow, errors = mark
+            if hasattr(Agent, attribute):
+                raise TypeError(
+                    f"{cls.__name__}.{attribute} ({name!r}): it hides {attribute!r} of every agent; rename the method"
+                )
             if name in routes:
                 raise TypeError(f"{cls.__name__}: route {name!r} has two handlers")
             body, answer = _types(cls, handler, name)

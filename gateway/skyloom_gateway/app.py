@@ -7,14 +7,18 @@ The same object runs in one process with the gateway, and will run on nodes of i
 
 from __future__ import annotations
 
-import importlib
 import re
 from importlib.resources import files
+from inspect import signature
 from typing import TYPE_CHECKING, Final
 
 from pydantic import PydanticUserError
 
-from skyloom import CannotStart
+from skyloom import CannotStart, Service
+from skyloom_gateway.agent import Agent, routes_in
+from skyloom_gateway.load import LoadError, kind, load
+from skyloom_gateway.push import Push
+from skyloom_gateway.watchdog import Watchdog
 from skyloom_gateway.wire.fields import is_route
 from skyloom_gateway.wire.frame import ROUTE_CHARACTERS_MAX
 
@@ -22,17 +26,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from importlib.resources.abc import Traversable
 
-    from skyloom import Service
-    from skyloom_gateway.agent import Agent
-    from skyloom_gateway.push import Push
-    from skyloom_gateway.watchdog import Watchdog
 
 APP_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,31}\Z")
 
 _RESERVED: Final = frozenset({"gateway", "play", "skyloom", "ws"})
 
 
-class AppError(Exception):
+class AppError(LoadError):
     """An app is not put together right, or cannot be loaded. The text says what to change."""
 
 
@@ -64,9 +64,15 @@ class App:
         description: str = "",
         watchdog: type[Watchdog] | None = None,
     ) -> None:
-        if not APP_NAME.match(name) or name in _RESERVED:
-            raise AppError(f"app {name!r}: a name has 1 to 32 of a-z0-9_, begins with a letter and is not reserved")
+        if not isinstance(name, str) or not APP_NAME.match(name):
+            raise AppError(f"app {name!r}: a name is text of 1 to 32 of a-z0-9_ and begins with a letter")
+        if name in _RESERVED:
+            raise AppError(f"app {name!r}: the gateway needs this name itself; take another one")
         self.name = name
+        _of_classes(name, "agent", [agent], Agent)
+        _of_classes(name, "services", services, Service)
+        _of_classes(name, "pushes", pushes, Push)
+        _of_classes(name, "watchdog", [] if watchdog is None else [watchdog], Watchdog)
         self.agent = agent
         self.services = tuple(services)
         self.pushes = tuple(pushes)
@@ -88,9 +94,23 @@ class App:
                     f"app {name!r}: push {push.__name__} needs a route: class {push.__name__}(Push, route=...)"
                 )
             self._own("push", push.route)
-        for service in self.services:
+        for number, service in enumerate(self.services):
+            where = f"app {name!r}: service {service.__name__}"
             if service.name is None:
-                raise AppError(f"app {name!r}: service {service.__name__} needs a class attribute `name`")
+                raise AppError(f"{where} needs a class attribute `name`")
+            for other in self.services[:number]:
+                if other.name == service.name:
+                    raise AppError(f"{where} and {other.__name__} have the same name {service.name!r}: change one")
+            if routes := routes_in(service):
+                raise AppError(
+                    f"{where}: {next(iter(routes))!r} is a route; routes are the agent's, a service has @rpc"
+                )
+            try:
+                signature(service).bind()
+            except TypeError as error:
+                raise AppError(
+                    f"{where}: {error}; it is made without any: let it read what it needs in on_start"
+                ) from None
 
     def _own(self, what: str, route: str) -> None:
         if not route.startswith(f"{self.name}."):
@@ -122,17 +142,21 @@ class App:
         return found
 
 
+def _of_classes(app: str, what: str, given: object, base: type) -> None:
+    if not isinstance(given, list | tuple):
+        raise AppError(f"app {app!r}: {what} is {kind(given)}, not a list of classes")
+    for each in given:
+        if not isinstance(each, type) or not issubclass(each, base):
+            hint = f"; give the class itself: {type(each).__name__}" if isinstance(each, base) else ""
+            raise AppError(f"app {app!r}: {what}: {kind(each)} is no subclass of {base.__name__}{hint}")
+
+
 def load_app(spec: str) -> App:
     """Import the app that ``module:attribute`` names. Raises AppError."""
-    module_name, colon, attribute = spec.partition(":")
-    if not colon or not module_name or module_name.startswith(".") or not attribute:
-        raise AppError(f"app {spec!r}: write it as module:attribute, for example skyloom_chat:app")
     try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise AppError(f"app {spec!r}: module {module_name!r} cannot be imported: {error}") from error
-    found = getattr(module, attribute, None)
-    if not isinstance(found, App):
-        kind = "nothing" if found is None else f"a {type(found).__name__}"
-        raise AppError(f"app {spec!r}: {module_name}.{attribute} is {kind}, not an App")
-    return found
+        app: App = load(spec, "an App", lambda found: isinstance(found, App))
+    except AppError:
+        raise
+    except LoadError as error:
+        raise AppError(f"app {spec!r}: {error}") from error
+    return app

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import difflib
-import importlib
 import json
 import signal
 import sys
@@ -28,6 +27,7 @@ from skyloom_gateway.contract.python import python as as_python
 from skyloom_gateway.contract.reading import read_contract
 from skyloom_gateway.contract.typescript import typescript as as_typescript
 from skyloom_gateway.garbage import collect_seldom
+from skyloom_gateway.load import LoadError, load
 from skyloom_gateway.log import configure
 from skyloom_gateway.settings import Settings, SettingsError
 from skyloom_gateway.settings_text import describe, settings_fields
@@ -162,16 +162,20 @@ def _drop(*_: object) -> NoReturn:
 def _service_class(spec: str) -> type[Service]:
     from skyloom import Service
 
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    module, _, name = spec.partition(":")
+    _look_here()
     try:
-        found = getattr(importlib.import_module(module), name, None)
-    except ImportError as error:
+        cls: type[Service] = load(
+            spec, "a class of services", lambda found: isinstance(found, type) and issubclass(found, Service)
+        )
+    except LoadError as error:
         raise _usage(f"{spec}: {error}") from None
-    if not isinstance(found, type) or not issubclass(found, Service):
-        raise _usage(f"{spec}: that is not a service; write it as MODULE:CLASS")
-    return found
+    return cls
+
+
+def _look_here() -> None:
+    """As `python -m` does: a module may lie in the folder where the command is given."""
+    if "" not in sys.path and str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
 
 
 def _recordings(given: list[str] | None) -> dict[str, str]:
@@ -363,9 +367,7 @@ def _load_settings(values: dict[str, object], config: Path | None, set_: list[st
 
 
 def _load(specs: list[str]) -> list[App]:
-    # As `python -m` does: an app's module may lie in the folder where the command is given.
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
+    _look_here()
     try:
         apps = [load_app(spec) for spec in specs]
     except AppError as error:

@@ -12,6 +12,7 @@ import structlog
 from skyloom import Node
 from skyloom.supervision.child import permanent
 from skyloom.supervision.supervisor import Supervisor
+from skyloom_gateway.app import AppError
 from skyloom_gateway.auth import setup
 from skyloom_gateway.contract import contract_of, document_bytes
 from skyloom_gateway.gate import Gate
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
+    from skyloom import Service
     from skyloom_gateway.app import App
     from skyloom_gateway.auth import Authenticator
     from skyloom_gateway.listener import LinkKind, Timers
@@ -58,6 +60,7 @@ class Server:
         authenticators: who may come in; what `settings` say when None.
 
     Raises:
+        AppError: two services have the same name.
         AuthError: an authenticator cannot be made, or guests could come in from other machines.
     """
 
@@ -67,6 +70,10 @@ class Server:
         names = [app.name for app in apps]
         if len(set(names)) != len(names):
             raise ValueError(f"apps: two have the same name among {', '.join(names)}")
+        by_name: dict[str | None, type[Service]] = {}
+        for cls in (cls for app in apps for cls in app.services):
+            if by_name.setdefault(cls.name, cls) is not cls:
+                raise AppError(f"apps {', '.join(names)}: two services are named {cls.name!r}; change one of the names")
         self.apps = tuple(apps)
         self.contract = contract_of(apps)
         self.settings = settings

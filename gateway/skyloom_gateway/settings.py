@@ -44,6 +44,10 @@ ENVIRONMENT_PREFIX = "SKYLOOM_"
 ENVIRONMENT_DELIMITER = "__"
 CONFIG_FILE = "skyloom.toml"
 
+NODE_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
+PATTERNS = {NODE_NAME: "of 1 to 63 letters, digits, _, . and -, beginning with a letter or digit"}
+"""Each pattern of a setting in words."""
+
 KIBIBYTE = 1024
 MEBIBYTE = 1024 * KIBIBYTE
 DAY_SECONDS = 86_400.0
@@ -333,7 +337,7 @@ class Settings(BaseSettings):
     node: Annotated[
         str,
         Field(
-            pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$",
+            pattern=NODE_NAME,
             description="name of this node, different for each node of a cluster",
         ),
     ] = "node-1"

@@ -19,6 +19,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 from pydantic_settings import EnvSettingsSource
 
+from skyloom_gateway.load import kind
 from skyloom_gateway.settings import (
     CONFIG_FILE,
     ENVIRONMENT_DELIMITER,
@@ -31,6 +32,8 @@ from skyloom_gateway.settings_text import allowed, environment_name, kind_of, se
 # Read by the project's own tests, not by the product.
 _ENVIRONMENT_EXEMPT = frozenset({"SKYLOOM_CI"})
 _SHOWN_NAME_CHARS_MAX = 80
+_SHOWN_VALUE_CHARS_MAX = 64
+_NEVER_SHOWN = frozenset({"database"})
 _NUMERIC = re.compile(r"[+-]?[0-9][0-9_,.]{0,18}")
 
 
@@ -112,15 +115,15 @@ def _mixed_up(merged: dict[str, object], sources: list[_Source]) -> Iterator[str
         if not isinstance(values, dict) or last not in values:
             continue
         value = values[last]
-        kind, _, optional = kind_of(field.annotation, list(field.metadata))
-        if kind in (int, float):
+        sort, _, optional = kind_of(field.annotation, list(field.metadata))
+        if sort in (int, float):
             wrong = isinstance(value, bool) and not (optional and value is False)
         else:
-            wrong = kind is bool and isinstance(value, int | float) and not isinstance(value, bool)
+            wrong = sort is bool and isinstance(value, int | float) and not isinstance(value, bool)
         if wrong:
             source = _first_with(sources, tuple(name.split(".")))
             where = "" if source is None else f" (from {source.place(tuple(name.split('.')))})"
-            yield f"{name}: got {_kind(value)}{where}; must be {allowed(field)}"
+            yield f"{name}: got {_given(value)}{where}; must be {allowed(field)}"
             del values[last]
 
 
@@ -255,28 +258,31 @@ def _explain(error: ValidationError, sources: list[_Source]) -> Iterator[str]:
             if detail["type"] in ("tls_pair", "sizes", "proxies", "ports"):
                 yield f"{name}: {detail['msg']}"
             else:
-                yield f"{name}: got {_kind(detail['input'])}{where}; must be a table of settings"
+                yield f"{name}: got {_given(detail['input'], shown=False)}{where}; must be a table of settings"
         elif "SecretStr" in str(fields[name].annotation):
             yield f"{name}: is not text{where}; must be {allowed(fields[name])}"
         elif detail["type"] in ("origin", "network", "authenticator"):
-            yield f"{name}: got {_kind(detail['input'])}{where}; {detail['msg']}"
+            yield f"{name}: got {_given(detail['input'])}{where}; {detail['msg']}"
         else:
-            yield f"{name}: got {_kind(detail['input'])}{where}; must be {allowed(fields[name])}"
+            given = _given(detail["input"], shown=name not in _NEVER_SHOWN)
+            yield f"{name}: got {given}{where}; must be {allowed(fields[name])}"
 
 
-def _kind(value: Any) -> str:
-    """What sort of value it is. Text is not shown, because a setting may hold a password."""
+def _given(value: Any, *, shown: bool = True) -> str:
+    """What sort of value it is. Text is shown where no password can be: not in a URL, a section or a key."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
         return f"the number {value}" if len(str(value)) <= _SHOWN_NAME_CHARS_MAX else "a huge number"
     if isinstance(value, str):
-        if _NUMERIC.fullmatch(value):
+        if not value:
+            return "empty text"
+        if _NUMERIC.fullmatch(value) or (shown and len(value) <= _SHOWN_VALUE_CHARS_MAX and "@" not in value):
             return f"the text {value!r}"
-        return f"text of {len(value)} characters" if value else "empty text"
+        return f"text of {len(value)} characters"
     if isinstance(value, list | tuple):
         return f"a list of {len(value)}"
-    return "a table" if isinstance(value, dict) else f"a {type(value).__name__}"
+    return "a table" if isinstance(value, dict) else kind(value)
 
 
 def _shown(name: str) -> str:

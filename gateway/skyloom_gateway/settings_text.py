@@ -10,7 +10,7 @@ from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
-from skyloom_gateway.settings import CONFIG_FILE, ENVIRONMENT_DELIMITER, ENVIRONMENT_PREFIX, Settings
+from skyloom_gateway.settings import CONFIG_FILE, ENVIRONMENT_DELIMITER, ENVIRONMENT_PREFIX, PATTERNS, Settings
 
 _PASSWORD = re.compile(r"(://[^/@:]*:).*(@)|([?&]password=)[^&]*()")
 
@@ -49,14 +49,15 @@ def allowed(field: FieldInfo) -> str:
     """What a setting may hold, in words: kind and bounds."""
     kind, metadata, optional = kind_of(field.annotation, list(field.metadata))
     if get_origin(kind) is not None and get_origin(kind) is not tuple:
-        text = " or ".join(str(choice) for choice in get_args(kind))
+        *choices, last = map(str, get_args(kind))
+        text = f"{', '.join(choices)} or {last}"
     elif get_origin(kind) is tuple:
         text = "a list of file names" if get_args(kind)[0] is Path else "a list"
     else:
         text = _KINDS.get(kind, "text")
     text += _bounds(metadata)
     if kind is str and any(isinstance(rule, MaxLen) for rule in metadata):
-        text += " characters"
+        text = text.replace("text from", "text of") + " characters"
     return f"{text}, or off" if optional else text
 
 
@@ -89,7 +90,7 @@ def _bounds(metadata: list[Any]) -> str:
             case Lt(lt=high):
                 parts.append(f"below {_number(high)}")
             case _ if (pattern := getattr(rule, "pattern", None)) is not None:
-                parts.append(f"that matches {pattern}")
+                parts.append(PATTERNS.get(pattern, f"that matches {pattern}"))
     return f" {' '.join(parts)}" if parts else ""
 
 

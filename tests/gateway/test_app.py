@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 import types
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
-from skyloom import Failed, Service
+from skyloom import Failed, Service, rpc
 from skyloom_gateway import Agent, App, Push, Server, Settings, notify, request
 from skyloom_gateway.app import AppError, load_app
 from skyloom_gateway.contract import contract_of
@@ -102,6 +103,36 @@ class Nameless(Service):
     pass
 
 
+class Named(Service):
+    name = "NAMED"
+
+
+class Namesake(Service):
+    name = "NAMED"
+
+
+class Wanting(Service):
+    name = "WANTING"
+
+    def __init__(self, path: str) -> None: ...
+
+
+class Misplaced(Service):
+    name = "MISPLACED"
+
+    @request("app.ask")
+    async def ask(self) -> None: ...
+
+
+class Hiding(Agent):
+    @request("app.push")
+    async def push(self) -> None: ...  # type: ignore[override]  # what is tested
+
+
+def wrongly(**given: Any) -> Callable[[], App]:
+    return lambda: App("app", **{"agent": Fine, **given})
+
+
 class Routeless(Push):
     pass
 
@@ -109,8 +140,8 @@ class Routeless(Push):
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: App("App", agent=Fine), "app 'App': a name has 1 to 32 of a-z0-9_"),
-        (lambda: App("gateway", agent=Fine), "is not reserved"),
+        (lambda: App("App", agent=Fine), "app 'App': a name is text of 1 to 32 of a-z0-9_"),
+        (lambda: App("gateway", agent=Fine), "the gateway needs this name itself; take another one"),
         (lambda: App("app\n", agent=Fine), "begins with a letter"),
         (lambda: App("app", agent=Plain), "write it as `async def`"),
         (lambda: App("app", agent=Untyped), "give its argument 'body' a type"),
@@ -133,6 +164,23 @@ class Routeless(Push):
         (lambda: App("app", agent=Fine, pushes=[Shouted]), "push 'echo.shouted' must begin with 'app.'"),
         (lambda: App("app", agent=Fine, pushes=[Routeless]), "push Routeless needs a route"),
         (lambda: App("app", agent=Fine, services=[Nameless]), "service Nameless needs a class attribute `name`"),
+        (wrongly(agent=3), "app 'app': agent: an int is no subclass of Agent"),
+        (wrongly(agent=Named), "agent: the class Named is no subclass of Agent"),
+        (wrongly(services=Named), "services is the class Named, not a list of classes"),
+        (wrongly(services=[Named()]), "services: a Named is no subclass of Service; give the class itself: Named"),
+        (wrongly(services=[Fine, None]), "services: None is no subclass of Service"),
+        (wrongly(pushes=[Body]), "pushes: the class Body is no subclass of Push"),
+        (wrongly(watchdog=Named), "watchdog: the class Named is no subclass of Watchdog"),
+        (lambda: App("app", agent=Fine, services=[Named, Namesake]), "Namesake and Named have the same name 'NAMED'"),
+        (
+            lambda: App("app", agent=Fine, services=[Wanting]),
+            "service Wanting: missing a required argument: 'path'; it is made without any: let it read what it",
+        ),
+        (lambda: App("app", agent=Fine, services=[Misplaced]), "service Misplaced: 'ask' is a route; routes are the"),
+        (
+            lambda: App("app", agent=Hiding),
+            "Hiding.push ('app.push'): it hides 'push' of every agent; rename the method",
+        ),
     ],
 )
 def test_what_does_not_fit_together(make: Callable[[], App], said: str) -> None:
@@ -166,15 +214,69 @@ def test_a_route_knows_its_errors_by_their_codes() -> None:
         (":app", "write it as module:attribute"),
         (".x:app", "write it as module:attribute"),
         ("a.b:", "write it as module:attribute"),
-        ("no_such_module:app", "module 'no_such_module' cannot be imported: No module named"),
-        ("json:app", "json.app is nothing, not an App"),
-        ("json:loads", "json.loads is a function, not an App"),
+        ("game.py:app", "write it as module:attribute, the module as in `import module`"),
+        ("./game:app", "write it as module:attribute"),
+        ("no_such_module:app", "module 'no_such_module' cannot be imported: no 'no_such_module' is installed, nor in "),
+        ("json.no.such:app", "module 'json.no.such' cannot be imported: no 'json.no' is installed, nor in the folder "),
+        ("json:app", "module 'json' has no 'app' that is an App; nothing there is one"),
+        ("json:loads", "json.loads is a function, not an App; nothing there is one"),
+        ("json:JSONDecoder", "json.JSONDecoder is the class JSONDecoder, not an App"),
+        ("tests.gateway.game:ap", "has no 'ap' that is an App; did you mean app or other?"),
     ],
 )
 def test_apps_that_cannot_be_loaded(spec: str, said: str) -> None:
     with pytest.raises(AppError, match=r"^app '") as caught:
         load_app(spec)
     assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("x = 1\ndef f(:", "module 'broken' cannot be imported: invalid syntax (HERE, line 2)"),
+        (
+            "\nimport no_such",
+            "ModuleNotFoundError: No module named 'no_such' (HERE, line 2; `python -c 'import broken'`",
+        ),
+        ("1 / 0", "ZeroDivisionError: division by zero (HERE, line 1; `python -c 'import broken'` shows more)"),
+        (
+            "from skyloom_gateway import App\napp = App('x', agent=3)",
+            "app 'x': agent: an int is no subclass of Agent",
+        ),
+    ],
+)
+def test_a_module_that_fails_says_where(code: str, said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "broken.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(AppError, match=r"^app '") as caught:
+        load_app("broken:app")
+    assert said.replace("HERE", str(tmp_path / "broken.py")) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_decorator_without_its_route() -> None:
+    for decorator, name in ((request, "@request"), (notify, "@notify")):
+        with pytest.raises(TypeError, match=f"{name} needs the route's name: write {name}"):
+
+            @decorator  # type: ignore[arg-type]  # what is tested
+            async def ask(self: Agent) -> None: ...
+
+
+def test_an_rpc_that_hides_what_every_service_has() -> None:
+    with pytest.raises(TypeError, match="@rpc 'Radio.send': it hides 'send' of every service; rename the method"):
+
+        class Radio(Service):
+            @rpc
+            async def send(self, text: str) -> None: ...  # type: ignore[override]  # what is tested
+
+
+def test_two_apps_with_two_services_of_one_name() -> None:
+    class Other(Agent): ...
+
+    first, second = App("app", agent=Fine, services=[Named]), App("b", agent=Other, services=[Namesake])
+    with pytest.raises(AppError, match="apps app, b: two services are named 'NAMED'; change one"):
+        Server([first, second], Settings())
+    Server([first, App("b", agent=Other, services=[Named])], Settings())  # the same one may be shared
 
 
 def test_an_app_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:

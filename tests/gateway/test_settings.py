@@ -151,12 +151,12 @@ def test_everything_wrong_is_listed_with_where_it_came_from(monkeypatch: pytest.
     monkeypatch.setenv("SKYLOOM_GATEWAY__PORT", "70000")
     Path("skyloom.toml").write_text("[gateway]\nheartbeat_seconds = 0\n[log]\nlevel = 'loud'\n")
     assert problems({"node": "two words"}) == [
-        "node: got text of 9 characters (from command line (--node)); "
-        "must be text that matches ^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$",
+        "node: got the text 'two words' (from command line (--node)); "
+        "must be text of 1 to 63 letters, digits, _, . and -, beginning with a letter or digit",
         "gateway.port: got the text '70000' (from environment variable SKYLOOM_GATEWAY__PORT); "
         "must be a whole number from 0 to 65,535",
         "gateway.heartbeat_seconds: got the number 0 (from file skyloom.toml); must be a number above 0 to 86,400",
-        "log.level: got text of 4 characters (from file skyloom.toml); must be debug or info or warning or error",
+        "log.level: got the text 'loud' (from file skyloom.toml); must be debug, info, warning or error",
     ]
 
 
@@ -232,6 +232,10 @@ def test_values_that_may_be_secret_are_not_shown() -> None:
     assert "s@s" not in text
     (problem,) = problems({"database": "postgresql://ada:secret@" + "x" * 5000})
     assert "secret" not in problem
+    for section in ("secret", {"origins": "https://ada:secret@here"}, {"host": "secret" * 60}):
+        (problem,) = problems({"gateway": section})
+        assert "secret" not in problem
+        assert "text of " in problem
 
 
 @pytest.mark.parametrize("given", ["a:sesame-sesame-sesame-sesame", "8731", 8731, ["sesame", 8731], {"a": "sesame"}])
@@ -287,5 +291,5 @@ def test_a_wrong_setting_shows_no_traceback() -> None:
         check=False,
     )
     assert ran.returncode == 1
-    assert ran.stderr.startswith("the settings are not usable:\n  - gateway.port: got text of 5 characters")
+    assert ran.stderr.startswith("the settings are not usable:\n  - gateway.port: got the text 'eight'")
     assert "Traceback" not in ran.stderr

@@ -94,6 +94,11 @@ class Service:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls.rpc_methods = rpc_methods(cls)
+        for method in cls.rpc_methods:
+            if hasattr(Service, method):
+                raise TypeError(
+                    f"@rpc '{cls.__name__}.{method}': it hides {method!r} of every service; rename the method"
+                )
 
     # -- to override -----------------------------------------------------------------------------------------
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
 
 from skyloom_gateway.auth.authenticator import Authenticator
 from skyloom_gateway.auth.guest import GuestAuthenticator
 from skyloom_gateway.auth.jwt import JwtAuthenticator
 from skyloom_gateway.auth.ticket import TicketAuthenticator, TicketKey
+from skyloom_gateway.load import LoadError, load
 
 if TYPE_CHECKING:
     import random
@@ -125,17 +125,16 @@ def _tokens(settings: JwtSettings, now: Callable[[], float]) -> JwtAuthenticator
 
 
 def _own(name: str) -> Authenticator:
-    module_name, _, attribute = name.partition(":")
+    what = "an object with scheme, development and authenticate"
     try:
-        found = getattr(importlib.import_module(module_name), attribute, None)
-    except ImportError as error:
-        raise AuthError(f"gateway.authenticators: module {module_name!r} cannot be imported: {error}") from error
-    if isinstance(found, type) or not isinstance(found, Authenticator):
-        what = "nothing" if found is None else f"a {type(found).__name__}"
-        raise AuthError(
-            f"gateway.authenticators: {name} is {what}, not an authenticator (scheme, development, authenticate)"
-        )
+        found: Authenticator = load(name, what, _is_authenticator)
+    except LoadError as error:
+        raise AuthError(f"gateway.authenticators: {error}") from error
     return found
+
+
+def _is_authenticator(found: object) -> bool:
+    return isinstance(found, Authenticator) and not isinstance(found, type)
 
 
 def _bytes(name: str, path: Path) -> bytes:

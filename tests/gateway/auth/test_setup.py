@@ -119,11 +119,10 @@ def test_what_is_wrong_with_ones_own() -> None:
         return {"gateway": {"authenticators": names}}
 
     assert "module 'no_such_module' cannot be imported" in fault(own("no_such_module:x"))
-    assert fault(own(f"{__name__}:nobody")).endswith(
-        "is nothing, not an authenticator (scheme, development, authenticate)"
-    )
-    assert "is a int, not an auth" in fault(own(f"{__name__}:stranger"))
-    assert "is a type, not an auth" in fault(own(f"{__name__}:Doorman"))
+    what = "an object with scheme, development and authenticate; did you mean doorman?"
+    assert fault(own(f"{__name__}:nobody")).endswith(f" has no 'nobody' that is {what}")
+    assert fault(own(f"{__name__}:stranger")).endswith(f".stranger is an int, not {what}")
+    assert fault(own(f"{__name__}:Doorman")).endswith(f".Doorman is the class Doorman, not {what}")
     assert fault(own("guest", "guest")) == "gateway.authenticators: two have the scheme guest; keep one of them"
 
 
