@@ -1,4 +1,8 @@
-"""The example's race is found by its seeds, and replayed by the command that the failure prints."""
+"""pytest with Skyloom's plugin as its users run it.
+
+A race is found by its seeds and replayed by the command that the failure prints. Tests outside of this repository need
+no settings but the documented ones.
+"""
 
 import os
 import re
@@ -6,16 +10,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = "docs/examples/race.py"
 
 
-def pytest_run(*words: str) -> subprocess.CompletedProcess[str]:
+def pytest_run(*words: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
     paths = [str(ROOT / folder) for folder in ("core", "gateway")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*paths, os.environ.get("PYTHONPATH", "")])}
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *words],
-        cwd=ROOT,
+        cwd=folder,
         env=environment,
         capture_output=True,
         text=True,
@@ -37,3 +43,18 @@ def test_the_race_is_found_and_replayed() -> None:
     assert ends[0] is not None
     assert ends[1] is not None
     assert ends[0][0] == ends[1][0]  # the trace at the end of both
+
+
+@pytest.mark.parametrize("asyncio", [True, False])
+def test_elsewhere_nothing_warns_with_the_documented_settings(asyncio: bool, tmp_path: Path) -> None:
+    page = (ROOT / "docs/howto/testing-without-sleeping.md").read_text(encoding="utf-8")
+    settings = re.search(r"```toml\n(.*?)```", page, re.DOTALL)
+    assert settings is not None
+    words = [] if asyncio else ["-p", "no:asyncio"]
+    if asyncio:
+        (tmp_path / "pyproject.toml").write_text(settings[1])
+    (tmp_path / "test_pub.py").write_text((ROOT / "docs/examples/testing_an_app.py").read_text(encoding="utf-8"))
+    ran = pytest_run("--seeds", "1", *words, folder=tmp_path)
+    assert ran.returncode == 0, ran.stdout
+    assert "1 passed" in ran.stdout
+    assert "arning" not in ran.stdout + ran.stderr
