@@ -62,6 +62,7 @@ class Cell:
         "concurrency",
         "ending",
         "executor",
+        "handled",
         "handlers",
         "inline",
         "mailbox",
@@ -110,6 +111,7 @@ class Cell:
         self.inline = False
         self.queued = False
         self.running = 0
+        self.handled = 0
         self.mailbox: deque[Message] | None = None
         self.mailbox_bytes = 0
         self.answers_queued = 0
@@ -440,6 +442,7 @@ class Cell:
             if node.executor.step_ended(worker, self, message, awaited):
                 break
             mailbox = self.mailbox
+        self.handled += done
         return done
 
     def begin(self, message: Message) -> Coroutine[Any, Any, object]:

@@ -39,6 +39,8 @@ class LoopClock:
         own = type(loop).time is asyncio.BaseEventLoop.time
         self.now: Callable[[], float] = time.monotonic if own else loop.time
         self.call_at = loop.call_at
+        # For measuring. uvloop's `time` is in milliseconds, and stands still while a handler runs.
+        self.exact: Callable[[], float] = time.monotonic if own or type(loop).__module__ == "uvloop" else loop.time
         # Wall time advances with the loop's clock, so that under virtual time it is virtual too.
         self._offset = time.time() - loop.time()
 

@@ -61,6 +61,7 @@ class Executor:
         if left == INLINE_CALLS_MAX:
             loop.call_soon(self._refill)
         self.inline_left = left - 1
+        target.handled += 1
         idle = self._idle
         worker = idle.pop() if idle else self._new_worker()
         worker.cell = target

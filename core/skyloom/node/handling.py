@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from skyloom.message.message import Message
     from skyloom.node.cell import Cell
 
-_LUA, _QUEUE, _ERROR = int(Ptype.LUA), int(Ptype.QUEUE), int(Ptype.ERROR)
+_LUA, _QUEUE, _ERROR, _DEBUG = int(Ptype.LUA), int(Ptype.QUEUE), int(Ptype.ERROR), int(Ptype.DEBUG)
 
 NO_ANSWER: Final = "the handler ended without an answer"
 
@@ -34,6 +34,10 @@ def begin(cell: Cell, message: Message) -> Coroutine[Any, Any, object]:
         return _run_queued(cell, _begin_rpc(cell, message))
     if ptype == _ERROR and not message.session and cell.service._watches is not None:
         return cell.service._watches.down(message.source, str(_unpack(cell, message)[0]))
+    if ptype == _DEBUG:
+        from skyloom.node import debug  # only when asked for
+
+        return debug.answer(cell, *_unpack(cell, message))
     name = cell.protocols[ptype].name if ptype in cell.protocols else str(ptype)
     raise NotBegun(
         f"{type(cell.service).__name__} has no handler for {name!r} messages",

@@ -22,6 +22,9 @@ PERIOD_SECONDS: Final = 0.05
 OVERLOAD_STRIKES: Final = 4
 """Late signs of life in a row that make a sustained overload."""
 
+LAG_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+"""The bounds by which lags are counted."""
+
 _STACK_FRAMES: Final = 12
 
 log = structlog.get_logger("skyloom.loop")
@@ -30,8 +33,9 @@ log = structlog.get_logger("skyloom.loop")
 class LoopWatch:
     """A thread that asks the event loop for a sign of life and looks at its stack when none comes.
 
-    Counted in `node.counters`: ``loop_blocked`` (times) and ``loop_overloaded`` (times that it lasted). The thread
-    uses real time on purpose: a virtual clock stands still while a handler blocks.
+    Counted in `node.counters`: ``loop_blocked`` (times) and ``loop_overloaded`` (times that it lasted); in
+    `node.loop_lag`: how long each sign of life took. The thread uses real time on purpose: a virtual clock stands still
+    while a handler blocks.
     """
 
     def __init__(self, node: Node) -> None:
@@ -59,7 +63,7 @@ class LoopWatch:
             if self._stop.is_set():  # set between the wait and the clear, which undid its sign
                 return
             try:
-                self._node.loop.call_soon_threadsafe(self._alive.set)
+                self._node.loop.call_soon_threadsafe(self._live, self._node.stopwatch())
             except RuntimeError:  # the loop is closed: its node was not stopped
                 return
             if self._alive.wait(BLOCKED_SECONDS):
@@ -72,6 +76,11 @@ class LoopWatch:
             self._report(strikes)
             while not self._alive.wait(PERIOD_SECONDS) and not self._stop.is_set():
                 pass
+
+    def _live(self, asked: float) -> None:
+        """On the loop's thread: the sign of life."""
+        self._node.loop_lag.add(self._node.stopwatch() - asked)
+        self._alive.set()
 
     def _running(self) -> str:
         """Whose handler or fork runs. From the watch's own thread: it may just have ended, hence no certainty."""

@@ -40,6 +40,10 @@ class Names:
             if not future.done():
                 future.set_result(address)
 
+    def of(self, address: Address) -> list[str]:
+        """The names that a service has."""
+        return self._names.get(address, [])
+
     def find(self, name: str) -> Address | None:
         return self._addresses.get(name)
 
@@ -60,6 +64,9 @@ class Names:
         for name in gone:
             del self._addresses[name]
         return gone
+
+    def __len__(self) -> int:
+        return len(self._addresses)
 
     def __iter__(self) -> Iterator[tuple[str, Address]]:
         return iter(self._addresses.items())

@@ -26,7 +26,8 @@ from skyloom.node.clock import Clock, LoopClock, LoopSpawner, Spawner
 from skyloom.node.dead_letters import DeadLetters
 from skyloom.node.executor import Executor
 from skyloom.node.harbor import Harbor
-from skyloom.node.loop_watch import LoopWatch
+from skyloom.node.histogram import Histogram
+from skyloom.node.loop_watch import LAG_SECONDS, LoopWatch
 from skyloom.node.names import Names
 from skyloom.node.plain_log import hide_variables
 from skyloom.node.run_queue import RunQueue
@@ -86,6 +87,7 @@ class Node:
         self.names = Names()
         self.dead_letters = DeadLetters()
         self.counters: Counter[str] = Counter()
+        self.loop_lag = Histogram(LAG_SECONDS)
         self.shared: dict[type[Any], Any] = {}  # what a pattern keeps for all services of this node, by its class
         self.cells: dict[Address, Cell] = {}
         self.run_queue = RunQueue(self)
@@ -109,6 +111,8 @@ class Node:
         self.loop = asyncio.get_running_loop()
         self.clock = self._clock or LoopClock(self.loop)
         self.now = self.clock.now
+        self.stopwatch = self.clock.exact if isinstance(self.clock, LoopClock) else self.clock.now
+        """Seconds to measure with; unlike those of `now` they go on while a handler runs, whatever the loop."""
         self.spawner = self._spawner or LoopSpawner(self.loop)
         self._root = self.services.make(Service, (), {})
         self._root._cell.started = True

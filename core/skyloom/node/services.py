@@ -157,6 +157,7 @@ class Services:
         node = self._node
         if node.cells.get(cell.address) is not cell:
             return
+        node.counters["crashes"] += 1
         text = str(error) if isinstance(error, Crash) else f"{type(error).__name__}: {error}"
         log.error("service crashed", service=cell.service.title, reason=text, exc_info=error.__traceback__ and error)
         if poison is not None:

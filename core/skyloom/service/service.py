@@ -122,6 +122,13 @@ class Service:
     async def on_down(self, address: Address, how: str) -> None:
         """Called when a service that this one monitors has ended; `how` says why, for people."""
 
+    async def on_info(self) -> Mapping[str, object]:
+        """What to show an operator who asks for this service, besides what the runtime knows: values by their names.
+
+        Keep it short, and leave out what is your users' own (skynet.info_func).
+        """
+        return {}
+
     # -- who and where ---------------------------------------------------------------------------------------
 
     @property

@@ -53,6 +53,9 @@ STRATEGIES: Final = ("one_for_one", "one_for_all", "rest_for_one")
 CHILDREN_MAX: Final = 100_000
 """Children that one supervisor has at once."""
 
+CHILDREN_SHOWN_MAX: Final = 100
+"""Children that it shows an operator who asks."""
+
 log = structlog.get_logger("skyloom.supervisor")
 
 
@@ -178,6 +181,11 @@ class Supervisor(Service):
             for slot in self._slots.values()
         ]
 
+    async def on_info(self) -> Mapping[str, object]:
+        """Its strategy, and how its children fare."""
+        children = await self.list_children()
+        return {"strategy": self._strategy, "children": children[:CHILDREN_SHOWN_MAX]}
+
     # -- its own life ----------------------------------------------------------------------------------------
 
     @classmethod
@@ -294,6 +302,7 @@ class Supervisor(Service):
                     await self._mend(slot, f"did not start again: {error}")
                 else:
                     slot.restarts += 1
+                    self.node.counters["restarts"] += 1
                     log.info("a child is back", supervisor=self.title, child=slot.id, restarts=slot.restarts)
 
     async def _give_up(self, slot: _Slot, how: str) -> NoReturn:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import TYPE_CHECKING, Any
+
+from skyloom.node.status import frames
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -50,13 +51,5 @@ def _what(message: Message, title: Any) -> str:
 
 def where(running: Any) -> str:
     """Where the innermost coroutine waits, as far as Python code goes."""
-    place = "which has not begun"
-    seen = 0
-    while running is not None and seen < 64:
-        seen += 1
-        frame = getattr(running, "cr_frame", None) or getattr(running, "gi_frame", None)
-        if frame is not None and inspect.isframe(frame):
-            code = frame.f_code
-            place = f"waiting in {code.co_qualname} ({code.co_filename.rsplit('/', 1)[-1]}:{frame.f_lineno})"
-        running = getattr(running, "cr_await", None) or getattr(running, "gi_yieldfrom", None)
-    return place
+    places = frames(running)
+    return f"waiting in {places[-1]}" if places else "which has not begun"
