@@ -214,6 +214,10 @@ class Agent(Service):
         It was authenticated anew: `claims` are what it came back with, `user` is the same.
         """
 
+    async def on_info(self) -> dict[str, object]:
+        """Whose agent it is, and how many requests wait for their turn."""
+        return {"user": self.user, "session": self.client.session, "turns_waiting": len(self._turns)}
+
     async def _on_socket(
         self, session: int, source: Address, event: str, claims: Mapping[str, Any] | None = None
     ) -> bool:

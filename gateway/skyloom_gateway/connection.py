@@ -6,7 +6,7 @@ link --data--> received --Greeting--> hello: authenticate, then a new seat, or t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -18,7 +18,8 @@ from skyloom_gateway.seat import Seat
 from skyloom_gateway.session.event import Close, HelloEvent
 from skyloom_gateway.session.greeting import Greeting, Phase
 from skyloom_gateway.session.session import Admission
-from skyloom_gateway.wire import CloseCode, ErrorKind, Hello, Request, Resume, WireError, close_error
+from skyloom_gateway.tally import OK, close_label
+from skyloom_gateway.wire import CLOSE_CAUSES, CloseCode, ErrorKind, Hello, Request, Resume, WireError, close_error
 
 if TYPE_CHECKING:
     import asyncio
@@ -28,10 +29,26 @@ if TYPE_CHECKING:
     from skyloom_gateway.listener import Link
 
 
+FAILED_TO_AUTHENTICATE: Final = WireError(
+    "gateway.internal", ErrorKind.INTERNAL, "the server failed to authenticate you"
+)
+
+
 class Connection:
     """The gate's half of one connection; a listener's `Receiver`. `seat` is what it carries, if it does."""
 
-    __slots__ = ("_authenticating", "_gate", "_greeting", "_hello_timer", "_now", "link", "log", "number", "seat")
+    __slots__ = (
+        "_authenticating",
+        "_gate",
+        "_greeting",
+        "_hello_timer",
+        "_now",
+        "_stopwatch",
+        "link",
+        "log",
+        "number",
+        "seat",
+    )
 
     def __init__(self, gate: Gate, link: Link, number: int) -> None:
         self._gate = gate
@@ -40,6 +57,7 @@ class Connection:
         self.seat: Seat | None = None
         self.log = structlog.get_logger("skyloom.gate").bind(connection=number, peer=link.peer)
         self._now = gate.clock.now
+        self._stopwatch = gate.node.stopwatch
         self._greeting = Greeting(link.codec, gate.limits, gate.clock.now())
         self._authenticating: asyncio.Task[None] | None = None
         deadline = self._greeting.deadline(gate.clock.now())
@@ -54,7 +72,7 @@ class Connection:
             return
         event = seat.session.receive(data, self._now())
         if type(event) is Request:
-            seat.request(event)
+            seat.request(event, self._stopwatch())
         else:
             seat.act(event)
 
@@ -73,6 +91,7 @@ class Connection:
             if greeting.phase is not Phase.GREETING or not self._let_in(identity, event.hello):
                 return
         except Refused as refused:
+            self._gate.tally.logins[refused.error.code] += 1
             self.log.info("login refused", reason=refused.error.message)
             self._close(greeting.close(CloseCode.RATE, "too many logins", refused.error))
         except Denied as denied:
@@ -81,28 +100,31 @@ class Connection:
                 code, reason = CloseCode.UNAUTHENTICATED, "not authenticated"
                 if isinstance(denied, Forbidden):
                     code, reason = CloseCode.FORBIDDEN, "forbidden"
+                self._gate.tally.logins[CLOSE_CAUSES[code].code] += 1
                 self._close(greeting.close(code, reason, close_error(code, denied.message)))
         except Exception as error:  # an authenticator is the user's code: its fault, not the client's
             self.log.error("authenticator failed", exc_info=error)
             if greeting.phase is Phase.GREETING:
-                sorry = WireError("gateway.internal", ErrorKind.INTERNAL, "the server failed to authenticate you")
-                self._close(greeting.close(CloseCode.UNAUTHENTICATED, "not authenticated", sorry))
+                self._gate.tally.logins[FAILED_TO_AUTHENTICATE.code] += 1
+                self._close(greeting.close(CloseCode.UNAUTHENTICATED, "not authenticated", FAILED_TO_AUTHENTICATE))
         else:
             for early in greeting.release():
                 self.received(early)
 
     def _let_in(self, identity: Identity, hello: Hello) -> bool:
         """Give the client a seat; False when it may not have one, and was told so."""
-        resume, quotas = hello.resume, self._gate.quotas
+        resume, quotas, logins = hello.resume, self._gate.quotas, self._gate.tally.logins
         seat = None if resume is None else self._asked_back(identity, resume)
         if seat is None or resume is None:
             seat = Seat(self._gate, self, identity, is_proven=quotas.is_proven(hello.auth.get("scheme")))
             if not quotas.enter(seat):
+                logins[TOO_MANY_SESSIONS.code] += 1
                 self._close(self._greeting.close(CloseCode.RATE, "too many sessions", TOO_MANY_SESSIONS))
                 return False
             seat.open(self)
         else:
             seat.take_over(self, resume.seq, identity.claims)
+        logins[OK] += 1
         self._stop_waiting()
         if self._gate.draining and self.seat is not None:
             self.seat.drain()
@@ -167,6 +189,9 @@ class Connection:
         self._stop_waiting()
         self._greeting.lost()
         self._gate.connections.discard(self)
+        tally = self._gate.tally
+        tally.left[self.link.kind] += 1
+        tally.closed[close_label(code)] += 1
         seat, self.seat = self.seat, None
         if seat is None:
             self.log.debug("connection closed without a session", code=code, reason=reason)

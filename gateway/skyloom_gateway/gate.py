@@ -12,6 +12,7 @@ from skyloom.node.pending import Pending
 from skyloom_gateway.connection import Connection
 from skyloom_gateway.quotas import Quotas
 from skyloom_gateway.session.limits import SessionLimits
+from skyloom_gateway.tally import OTHER, Tally
 from skyloom_gateway.wire import CODECS, CloseCode
 
 if TYPE_CHECKING:
@@ -57,6 +58,12 @@ class Gate(Service):
         self.contract = contract
         self.new_secret = new_secret
         self.apps_by_route = {route: app for app in apps for route in app.routes}
+        routes = [route for app in apps for route in app.routes.values()]
+        self.tally = Tally(
+            [route.name for route in routes if route.is_request],
+            [route.name for route in routes if not route.is_request],
+            [push.route for app in apps for push in app.pushes],
+        )
         self.limits = SessionLimits(
             hello_timeout_seconds=settings.hello_timeout_seconds,
             hello_bytes_max=settings.hello_bytes,
@@ -91,6 +98,7 @@ class Gate(Service):
     def accept(self, link: Link) -> Connection:
         """The listeners' `Acceptor`."""
         self._accepted += 1
+        self.tally.opened[link.kind] += 1
         connection = Connection(self, link, self._accepted)
         self.connections.add(connection)
         return connection
@@ -99,6 +107,8 @@ class Gate(Service):
         """End the sessions that have waited longest for their clients, while there is too much of them."""
         settings = self.settings
         while len(self.suspended) > settings.suspended_sessions or self.suspended_bytes > settings.suspended_bytes:
+            is_many = len(self.suspended) > settings.suspended_sessions
+            self.tally.limits["suspended_sessions" if is_many else "suspended_bytes"] += 1
             oldest = next(iter(self.suspended.values()))
             oldest.give_up(CloseCode.OVERLOADED, "too much waits for clients that are away")
 
@@ -143,10 +153,15 @@ class Gate(Service):
             for name, body in (("json", as_json), ("msgpack", as_msgpack))
             if body is not None
         }
+        gone = 0
         for session_id in sessions:
             seat = self.sessions.get(session_id)
             if seat is not None:
                 seat.push(tails[seat.session.codec.name])
+            else:
+                gone += 1
+        pushes = self.tally.pushes
+        pushes[route if route in pushes else OTHER] += len(sessions) - gone
 
     @rpc
     async def end_session(self, session: str, reason: str) -> bool:
@@ -158,6 +173,32 @@ class Gate(Service):
         if seat is not None:
             seat.end(CloseCode.FORBIDDEN, reason)
         return seat is not None
+
+    @rpc
+    async def end_user(self, user: str, reason: str) -> int:
+        """End all sessions of a user, as `end_session` does; how many there were."""
+        seats = [seat for seat in self.sessions.values() if seat.user == user]
+        for seat in seats:
+            seat.end(CloseCode.FORBIDDEN, reason)
+        return len(seats)
+
+    @rpc
+    async def sessions_of(self, user: str) -> list[dict[str, object]]:
+        """What a console shows of a user's sessions."""
+        return [seat.status() for seat in self.sessions.values() if seat.user == user]
+
+    async def on_info(self) -> dict[str, object]:
+        """Connections and sessions in numbers."""
+        kinds = self.tally.opened - self.tally.left
+        return {
+            "connections_websocket": kinds["websocket"],
+            "connections_tcp": kinds["tcp"],
+            "sessions_connected": len(self.sessions) - len(self.suspended),
+            "sessions_suspended": len(self.suspended),
+            "agents": len(self._agents),
+            "requests_in_flight": sum(seat.session.in_flight for seat in self.sessions.values()),
+            "draining": self.draining,
+        }
 
     def tell_watchdogs(self, event: str, *args: object) -> None:
         """Send the apps' watchdogs a SOCKET message."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from skyloom import CallError, Failed, NotExecuted
 from skyloom.message.value import Handed
@@ -27,6 +27,7 @@ from skyloom_gateway.client_error import (
 from skyloom_gateway.push import ClientRef
 from skyloom_gateway.session.event import Close, Reply
 from skyloom_gateway.session.session import Session, State
+from skyloom_gateway.tally import OK, close_label
 from skyloom_gateway.wire import CloseCode, Notify, Request, WireError
 from skyloom_gateway.wire.fields import plain
 
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from skyloom_gateway.gate import Gate
     from skyloom_gateway.listener import Link
     from skyloom_gateway.session.event import Event
+    from skyloom_gateway.tally import RouteTally
 
 EARLY_NOTIFIES_MAX: Final = 64
 """Notifies of one client that wait while its agent starts; more are dropped, which the client is told."""
@@ -55,6 +57,14 @@ PROTOCOL_ERRORS: Final = frozenset({1002, 1003, 1007, 1008, 1009, 1010})
 _SESSION_BYTES: Final = 16
 _SECRET_BYTES: Final = 24
 _REPLACED: Final = "a newer connection took this session over"
+
+
+class _Early(NamedTuple):
+    """A frame on its way to an agent that may still be starting; of a request, where it is counted and when it came."""
+
+    frame: Request | Notify
+    tally: RouteTally | None = None
+    came: float = 0.0
 
 
 class Seat:
@@ -80,7 +90,7 @@ class Seat:
         self._gate = gate
         self._connection: Connection | None = None
         self._agents: dict[str, Address] = {}
-        self._starting: dict[str, list[Request | Notify]] = {}
+        self._starting: dict[str, list[_Early]] = {}
         self._away_timer: Timer | None = None
         self.link: Link | None = None
         self.kind = connection.link.kind
@@ -97,6 +107,21 @@ class Seat:
             gate.clock.now(),
             gate.new_secret(_SECRET_BYTES),
         )
+
+    def status(self) -> dict[str, object]:
+        """What a console shows of it."""
+        session = self.session
+        return {
+            "session": session.id,
+            "state": session.state.value,
+            "transport": self.kind,
+            "encoding": session.codec.name,
+            "peer": None if self.link is None else self.link.peer,
+            "in_flight": session.in_flight,
+            "pushes": session.seq,
+            "kept_bytes": session.kept_bytes,
+            "agents": {app: str(agent) for app, agent in self._agents.items()},
+        }
 
     # -- the client comes and goes ---------------------------------------------------------------------------
 
@@ -124,6 +149,7 @@ class Seat:
             older.replaced(_REPLACED)
         session.resume(seq)
         self.claims = claims
+        gate.tally.resumed += 1
         self._carry(connection)
         self.log.info("session resumed")
         link.send(self._welcome(recovered=True))
@@ -214,6 +240,9 @@ class Seat:
         self._connection = self.link = None
         del gate.sessions[session.id]
         gate.quotas.leave(self)
+        tally = gate.tally
+        tally.ended[close_label(code)] += 1
+        tally.limits.update(session.hits)
         self.log.info("session closed", code=int(code), reason=reason)
         gate.tell_watchdogs("close", session.id, int(code), reason)
         for agent in self._agents.values():
@@ -224,66 +253,80 @@ class Seat:
     # -- from the client -------------------------------------------------------------------------------------
 
     def act(self, event: Event) -> None:
-        """Do what a frame amounts to."""
-        if isinstance(event, Request):
-            self.request(event)
-        elif isinstance(event, Notify):
+        """Do what a frame amounts to that is no request."""
+        if isinstance(event, Notify):
             self._notify(event)
         elif isinstance(event, Reply):
             self._send(event.frame)
         elif isinstance(event, Close):
             self._close(event)
 
-    def request(self, frame: Request) -> None:
-        """Forward a request to the agent of its app."""
-        gate = self._gate
-        app = gate.apps_by_route.get(frame.route)
-        if app is None or not app.routes[frame.route].is_request:
-            self._fail(frame.id, unknown_route(frame.route, is_request=app is None))
-        elif gate.draining:
-            self._fail(frame.id, DRAINING, ran=False)
+    def request(self, frame: Request, came: float) -> None:
+        """Forward a request to the agent of its app; `came` is when it did, by the node's stopwatch."""
+        gate, route = self._gate, frame.route
+        tally = gate.tally.requests.get(route)
+        if tally is None:
+            error = unknown_route(route, is_request=route not in gate.apps_by_route)
+            self._fail(frame.id, gate.tally.other, came, error)
+            return
+        app = gate.apps_by_route[route]
+        if gate.draining:
+            self._fail(frame.id, tally, came, DRAINING, ran=False)
         elif (agent := self._agents.get(app.name)) is not None:
             body = frame.body
-            args = (frame.route, body if type(body) is bytes else Handed(body))
-            gate.ask(agent, args, partial(self._answered, frame.id))  # `_forward`, spelt out for every request
+            args = (route, body if type(body) is bytes else Handed(body))
+            # `_forward`, spelt out for every request.
+            gate.ask(agent, args, partial(self._answered, frame.id, tally, came))
         else:
-            self._start_agent(app, frame)
+            self._start_agent(app, _Early(frame, tally, came))
 
     def _notify(self, frame: Notify) -> None:
         gate = self._gate
         app = gate.apps_by_route.get(frame.route)
         if app is None or app.routes[frame.route].is_request:
             self._send(self.session.codec.error(0, unknown_route(frame.route, is_request=False)))
-        elif (agent := self._agents.get(app.name)) is not None:
-            self._forward(agent, frame)
+            return
+        gate.tally.notifies[frame.route] += 1
+        if (agent := self._agents.get(app.name)) is not None:
+            self._forward(agent, _Early(frame))
         else:
-            self._start_agent(app, frame)
+            self._start_agent(app, _Early(frame))
 
-    def _forward(self, agent: Address, frame: Request | Notify) -> None:
+    def _forward(self, agent: Address, early: _Early) -> None:
+        frame, tally, came = early
         body = frame.body
-        on_settled = partial(self._answered, frame.id) if isinstance(frame, Request) else self._notified
-        self._gate.ask(agent, (frame.route, body if type(body) is bytes else Handed(body)), on_settled)
+        args = (frame.route, body if type(body) is bytes else Handed(body))
+        if isinstance(frame, Request) and tally is not None:
+            self._gate.ask(agent, args, partial(self._answered, frame.id, tally, came))
+        else:
+            self._gate.ask(agent, args, self._notified)
 
     # -- agents ----------------------------------------------------------------------------------------------
 
-    def _start_agent(self, app: App, frame: Request | Notify) -> None:
+    def _start_agent(self, app: App, early: _Early) -> None:
         gate = self._gate
         waiting = self._starting.get(app.name)
         if waiting is None:
             waiting = self._starting[app.name] = []
             gate.fork(self._spawn_agent(app))
-        if isinstance(frame, Request):  # bounded by the session's requests in flight
-            gate.clock.call_at(gate.clock.now() + gate.settings.request_timeout_seconds, self._waited, waiting, frame)
+        if early.tally is not None:  # bounded by the session's requests in flight
+            gate.clock.call_at(gate.clock.now() + gate.settings.request_timeout_seconds, self._waited, waiting, early)
         elif len(waiting) >= EARLY_NOTIFIES_MAX:
             self._send(self.session.codec.error(0, OVERLOADED))
             return
-        waiting.append(frame)
+        waiting.append(early)
 
-    def _waited(self, waiting: list[Request | Notify], frame: Request) -> None:
+    def _waited(self, waiting: list[_Early], early: _Early) -> None:
         """A request has had its time; if it still waits for its agent to start, that was all."""
-        if any(other is frame for other in waiting):  # its id may have been used again
-            waiting.remove(frame)
-            self._fail(frame.id, EXPIRED, ran=False)
+        if any(other is early for other in waiting):  # its id may have been used again
+            waiting.remove(early)
+            self._fail_early(early, EXPIRED)
+
+    def _fail_early(self, early: _Early, error: WireError) -> None:
+        """Answer a request that waited for its agent in vain."""
+        frame, tally, came = early
+        if isinstance(frame, Request) and tally is not None:
+            self._fail(frame.id, tally, came, error, ran=False)
 
     async def _spawn_agent(self, app: App) -> None:
         gate = self._gate
@@ -299,17 +342,16 @@ class Seat:
         frames = waiting.copy()
         waiting.clear()  # so that `_waited` finds none
         if agent is None:
-            for frame in frames:
-                if isinstance(frame, Request):
-                    self._fail(frame.id, UNAVAILABLE, ran=False)
+            for early in frames:
+                self._fail_early(early, UNAVAILABLE)
         elif self.session.state is State.CLOSED:
             gate.end_agent(agent, "close")
         else:
             self._agents[app.name] = agent
             gate.watch_agent(agent, self, app.name)
             self.log.debug("agent started", app=app.name, agent=str(agent))
-            for frame in frames:
-                self._forward(agent, frame)  # a drain that began meanwhile lets it through: it is in flight
+            for early in frames:
+                self._forward(agent, early)  # a drain that began meanwhile lets it through: it is in flight
             if claims is not self.claims:  # it came back meanwhile
                 gate.send(agent, "socket", "resume", dict(self.claims))
             if self.session.state is State.SUSPENDED:
@@ -325,15 +367,17 @@ class Seat:
 
     # -- to the client ---------------------------------------------------------------------------------------
 
-    def _answered(self, id: int, body: bytes, error: CallError | None) -> None:
+    def _answered(self, id: int, tally: RouteTally, came: float, body: bytes, error: CallError | None) -> None:
         session = self.session
         if not session.awaits(id):
             return
         if error is not None:
-            self._fail(id, self._tellable(error), ran=not isinstance(error, NotExecuted))
+            self._fail(id, tally, came, self._tellable(error), ran=not isinstance(error, NotExecuted))
         elif len(body) > TCP_BODY_BYTES_MAX and self.kind == "tcp":
-            self._fail(id, TOO_BIG)
+            self._fail(id, tally, came, TOO_BIG)
         else:
+            tally.codes[OK] += 1
+            tally.seconds.add(self._gate.node.stopwatch() - came)
             frame = session.respond(id, body)
             link = self.link
             if link is None:
@@ -357,8 +401,9 @@ class Seat:
             return INTERNAL
         return TOO_BIG if size > TCP_BODY_BYTES_MAX and self.kind == "tcp" else told
 
-    def _fail(self, id: int, error: WireError, *, ran: bool = True) -> None:
+    def _fail(self, id: int, tally: RouteTally, came: float, error: WireError, *, ran: bool = True) -> None:
         if self.session.awaits(id):
+            tally.ended(error.code, self._gate.node.stopwatch() - came)
             frame = self.session.fail(id, error, ran=ran)
             if self.link is None:
                 self._weigh()

@@ -46,4 +46,4 @@ class Backlog:
         for stream in sorted(self._waiting, key=self._waiting.__getitem__, reverse=True):
             if self.bytes <= goal:
                 return
-            stream.give_up("slow consumer: too much output waits for all clients together")
+            stream.give_up("slow consumer: too much output waits for all clients together", "unsent_bytes_total")

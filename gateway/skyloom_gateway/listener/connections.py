@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections import Counter
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,23 @@ class Refusal(Enum):
     ADDRESS = "too many connections from this address"
     RATE = "too many connections from this address in a short time; try again later"
     FLOOD = "too many connections are being refused at once"
+
+
+LIMITS = {
+    Refusal.FULL: "connections",
+    Refusal.ADDRESS: "connections_per_address",
+    Refusal.RATE: "connects_per_second_per_address",
+}
+"""The settings behind refusals; FLOOD has one of them too."""
+
+
+class Traffic:
+    """Bytes that came in and went out, as the transports saw them."""
+
+    __slots__ = ("received", "sent")
+
+    def __init__(self) -> None:
+        self.received = self.sent = 0
 
 
 def open_files_max() -> int | None:
@@ -64,6 +82,12 @@ class Connections:
     backlog: Backlog
     """What waits for all of them."""
 
+    hits: Counter[str]
+    """How often limits bit, by the names of their settings."""
+
+    traffic: dict[str, Traffic]
+    """What they carried, those that are gone among them, by their kind."""
+
     def __init__(
         self,
         connections_max: int,
@@ -87,6 +111,8 @@ class Connections:
         self.loopback_is_limited = loopback_is_limited
         self.admitted = 0
         self.refused = 0
+        self.hits = Counter()
+        self.traffic = {"websocket": Traffic(), "tcp": Traffic()}
         self._by_network: dict[str, int] = {}
         self.accepts = Bucket(accepts_per_second, accepts_burst)
         self.backlog = Backlog(output_bytes_max)
@@ -136,6 +162,7 @@ class Connections:
             refusal = Refusal.ADDRESS
         else:
             return None
+        self.hits[LIMITS[refusal]] += 1
         return refusal if self.refused < self.refused_max else Refusal.FLOOD
 
     def _release(self, ticket: Ticket) -> None:

@@ -69,6 +69,7 @@ class Stream(asyncio.Protocol, ABC):
         "_stall_timer",
         "_ticket",
         "_timers",
+        "_traffic",
         "_transport",
         "_unsent_bytes",
         "address",
@@ -86,6 +87,7 @@ class Stream(asyncio.Protocol, ABC):
         self._timers = port.timers
         self._now = port.timers.now
         self._backlog = port.connections.backlog
+        self._traffic = port.connections.traffic[self.kind]
         self._receiver: Receiver | None = None
         self._out: list[bytes] = []
         self._out_messages = 0  # that wait since the kernel took no more
@@ -155,6 +157,7 @@ class Stream(asyncio.Protocol, ABC):
     def data_received(self, data: bytes) -> None:
         """Bytes from the client: any byte is a sign of life."""
         self._heard = self._now()
+        self._traffic.received += len(data)
         if self._closing:
             self._late_bytes += len(data)
             if self._late_bytes > LATE_BYTES_MAX:
@@ -263,16 +266,22 @@ class Stream(asyncio.Protocol, ABC):
         if self._paused:
             self._out_messages += 1
             settings, waiting = self._settings, self.buffered_bytes
-            if self._out_messages > settings.output_messages_max or waiting > settings.output_bytes_max:
-                self.give_up("slow consumer: too much output waits")
+            if self._out_messages > settings.output_messages_max:
+                self.give_up("slow consumer: too much output waits", "unsent_messages")
+            elif waiting > settings.output_bytes_max:
+                self.give_up("slow consumer: too much output waits", "unsent_bytes")
             else:
                 self._backlog.weigh(self, waiting)
                 self._backlog.limit()
         elif self.held_bytes > CORK_BYTES_MAX:
             self._write_out()
 
-    def give_up(self, reason: str) -> None:
-        """Cut off a client that reads too slowly: soon, since others in its room may do the same."""
+    def give_up(self, reason: str, limit: str) -> None:
+        """Cut off a client that reads too slowly: soon, since others in its room may do the same.
+
+        `limit` is the setting that it is over.
+        """
+        self._port.connections.hits[limit] += 1
         self.note(CloseCode.OVERLOADED, reason)
         self._closing = True
         self._out.clear()
@@ -341,6 +350,7 @@ class Stream(asyncio.Protocol, ABC):
         data = out[0] if len(out) == 1 else b"".join(out)
         out.clear()
         self.held_bytes = self._out_messages = 0
+        self._traffic.sent += len(data)
         self._transport.write(data)
 
     def _end_output(self) -> None:
@@ -446,6 +456,7 @@ class Stream(asyncio.Protocol, ABC):
             self._unsent_bytes = unsent
             self._moved = now
         if now >= self._moved + self._settings.stall_seconds:
+            self._port.connections.hits["stall_seconds"] += 1
             self.cut(CloseCode.OVERLOADED, "slow consumer: took no output")
         elif not self._lost:
             self._stall_timer = self._timers.call_later(STALL_CHECK_SECONDS, self._check_stall)

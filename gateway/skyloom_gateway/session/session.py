@@ -107,6 +107,7 @@ class Session:
     Attributes:
         id, user, codec: as given.
         refusals_total: frames refused for coming too fast.
+        crowded_total: requests refused since too many were in flight.
     """
 
     __slots__ = (
@@ -129,6 +130,7 @@ class Session:
         "_seq_lost",
         "_state",
         "codec",
+        "crowded_total",
         "id",
         "refusals_total",
         "user",
@@ -138,7 +140,7 @@ class Session:
         self.id = id
         self.user = user
         self.codec = codec
-        self.refusals_total = 0
+        self.refusals_total = self.crowded_total = 0
         self._limits = limits
         self._frame_bytes_max = limits.frame_bytes_max
         self._requests_max = limits.requests_in_flight_max
@@ -179,6 +181,11 @@ class Session:
     def kept_bytes(self) -> int:
         """Bytes of pushes and answers kept for the client's return."""
         return self._replay.size + self._answers.size
+
+    @property
+    def hits(self) -> dict[str, int]:
+        """How often its limits bit that no close code tells of, by the names of their settings."""
+        return {"messages_per_second": self.refusals_total, "requests_in_flight": self.crowded_total}
 
     def share(self, buckets: Sequence[Bucket]) -> None:
         """Take the client's messages from these buckets too, which it shares, and no longer from those of before."""
@@ -313,6 +320,7 @@ class Session:
                 self._highest_id = id
             in_flight = self._in_flight
             if len(in_flight) >= self._requests_max:
+                self.crowded_total += 1
                 return self._error(id, too_many_requests(self._requests_max))
             in_flight.add(id)
             return frame
