@@ -36,6 +36,7 @@ VENV = ROOT / ".venv"
 STAMP = VENV / "skyloom-stamp"
 BIN = VENV / "bin"
 DATA = ROOT / ".skyloom"
+ADMIN_PORT = 8018  # where `skyloom console` looks
 # Properties under the simulator, which CI runs with more seeds than `test` does: two minutes of one processor.
 SIMULATED = [f"tests/testing/test_{name}.py" for name in ("promises", "patterns_simulated", "resume_simulated")]
 SEEDS_CI = 1000
@@ -135,6 +136,9 @@ def run(arguments: Sequence[str]) -> int:
     for option, value in defaults.items():
         if option not in given:
             command += [option, value]
+    if not any("gateway.admin_port=" in argument for argument in arguments):
+        # Beside another demo, which was given a port of its own too, any free one does.
+        command += ["--set", f"gateway.admin_port={0 if '--port' in given else ADMIN_PORT}"]
     become([*command, *arguments])
 
 

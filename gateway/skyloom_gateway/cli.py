@@ -1,4 +1,4 @@
-"""The command line: ``skyloom gateway``, ``replay``, ``check``, ``schema``, ``ticket``."""
+"""The command line: ``skyloom gateway``, ``replay``, ``check``, ``schema``, ``ticket``, ``console``."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ import structlog
 import typer
 
 from skyloom import Failed
+from skyloom_gateway.admin.command import console
 from skyloom_gateway.app import App, AppError, load_app
 from skyloom_gateway.auth import AuthError, issue_ticket
 from skyloom_gateway.auth.setup import ticket_keys
@@ -460,7 +461,12 @@ def _announce(server: Server) -> None:
     for app in server.apps:
         if app.pages is not None:
             typer.echo(f"  {app.title}: {server.url}/{app.name}/")
+    if server.admin_port is not None:
+        typer.echo(f"  metrics: {server.admin_url}/metrics; to look inside: skyloom console --port {server.admin_port}")
     sys.stdout.flush()
+
+
+main.command(context_settings={"ignore_unknown_options": True})(console)
 
 
 if __name__ == "__main__":

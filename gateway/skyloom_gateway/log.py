@@ -46,6 +46,8 @@ _LIBRARY_LEVELS = {
 }
 _MULTILINE = ("exception", "stack")
 
+LEVELS = ("debug", "info", "warning", "error")
+
 
 class _Sink:
     """Writes lines, from any thread. A log that cannot be written must not stop the server: lines lost are
@@ -110,12 +112,11 @@ def configure(
         _SINK.msg(line)
 
     flood = FloodBound(settings.repeats_per_second, now, lambda event: write("warning", event))
-    level = logging.getLevelNamesMapping()[settings.level.upper()]
     # The same list object and the same sink each time: loggers that were used before keep both.
     _PROCESSORS[:] = [flood, *finish]
     structlog.configure(
         processors=_PROCESSORS,
-        wrapper_class=structlog.make_filtering_bound_logger(level),
+        wrapper_class=_Logger,
         logger_factory=lambda *_: _SINK,
         cache_logger_on_first_use=True,
     )
@@ -123,11 +124,29 @@ def configure(
     for old in [handler for handler in root.handlers if isinstance(handler, _StandardLibrary)]:
         root.removeHandler(old)
     root.addHandler(_StandardLibrary(flood, write))
-    root.setLevel(level)
-    for name, least in _LIBRARY_LEVELS.items():
-        logging.getLogger(name).setLevel(max(level, least))
+    set_level(settings.level)
     logging.captureWarnings(True)
     return flood
+
+
+class _Logger(structlog.make_filtering_bound_logger(logging.NOTSET)):  # type: ignore[misc]  # a class, made at run time
+    """What all loggers are: they keep their class for good, so that another level is put into the class itself."""
+
+
+def set_level(name: str) -> None:
+    """Log from the level of this name on, one of `LEVELS`; at once, by all loggers there are."""
+    level = logging.getLevelNamesMapping()[name.upper()]
+    for method, function in vars(structlog.make_filtering_bound_logger(level)).items():
+        if not method.startswith("__"):
+            setattr(_Logger, method, function)
+    logging.getLogger().setLevel(level)
+    for library, least in _LIBRARY_LEVELS.items():
+        logging.getLogger(library).setLevel(max(level, least))
+
+
+def lines_lost() -> int:
+    """How many lines the log could not take, of this process: a full disk, a reader that went away."""
+    return _SINK.lost
 
 
 def clean(value: object, chars_max: int = LOG_VALUE_CHARS_MAX, depth: int = 0) -> object:

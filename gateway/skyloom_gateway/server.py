@@ -90,8 +90,10 @@ class Server:
         self.host = gateway.host
         self.port = 0
         self.tcp_port: int | None = None
+        self.admin_port: int | None = None
         self._seeded = settings.seed is not None
         self._listeners: list[WebSocketListener | TcpListener] = []
+        self._admin: WebSocketListener | None = None
         self.gate: Gate
 
     def _time(self) -> float:
@@ -104,6 +106,11 @@ class Server:
         scheme = "https" if self.settings.gateway.tls_certificate else "http"
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{scheme}://{host}:{self.port}"
+
+    @property
+    def admin_url(self) -> str | None:
+        """Where metrics are, if they are anywhere."""
+        return None if self.admin_port is None else f"http://127.0.0.1:{self.admin_port}"
 
     async def start(self) -> None:
         """Start the services, then listen. Raises OSError for an address in use, and what services raise."""
@@ -145,6 +152,10 @@ class Server:
         service = node.cells[await node.query("GATE")].service
         assert isinstance(service, Gate)
         self.gate = service
+        if self.settings.gateway.admin_port is not None:
+            from skyloom_gateway.admin.console import Console  # as all of the admin port, only when it is on
+
+            await node.spawn(Supervisor, permanent(Console))
 
     def _secret(self, size: int) -> str:
         if self._seeded:  # a run that is to repeat, by the operator's own choice
@@ -164,6 +175,20 @@ class Server:
         websocket = WebSocketListener(self.gate.accept, self._pages(), settings, timers, connections)
         self.host, self.port = await websocket.start()
         self._listeners.append(websocket)
+        if gateway.admin_port is not None:
+            await self._listen_to_admins(gateway.admin_port, connections, timers)
+
+    async def _listen_to_admins(self, port: int, connections: Connections, timers: Timers) -> None:
+        from skyloom_gateway.admin.line import Line
+        from skyloom_gateway.admin.listener import AdminListener, admin_settings
+        from skyloom_gateway.admin.metrics import Metrics
+
+        pages = Pages()
+        pages.add_dynamic("/metrics", Metrics(self.node, self.gate, connections, lambda: self.ready).page)
+        root = self.node.root
+        admin = AdminListener(lambda link: Line(root, link), pages, admin_settings(self.settings.gateway, port), timers)
+        _, self.admin_port = await admin.start()
+        self._admin = admin
 
     def _pages(self) -> Pages:
         pages = Pages()
@@ -229,6 +254,9 @@ class Server:
         for listener in self._listeners:
             await listener.close(1012, "the server restarts")
         self._listeners.clear()
+        if self._admin is not None:  # the last, so that one can look on
+            await self._admin.close(1012, "the server restarts")
+            self._admin = None
         await self.node.stop()
 
     async def __aenter__(self) -> Server:

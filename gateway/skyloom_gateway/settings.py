@@ -274,6 +274,18 @@ class GatewaySettings(Section):
         ),
     ] = 5.0
 
+    admin_port: Annotated[
+        OptionalPort,
+        Field(
+            description="port of metrics and console, on 127.0.0.1 alone, where every user of this machine reaches it; "
+            "0 lets the system pick one; off: none"
+        ),
+    ] = None
+    admin_connections: Annotated[int, Field(ge=1, le=10_000, description="connections to the admin port at once")] = 16
+    admin_connects_per_second: Annotated[
+        float, Field(gt=0, le=10_000, description="connections to the admin port, sustained; twice as many at once")
+    ] = 20.0
+
     playground: Annotated[
         bool,
         Field(description="serve /play/, a page that sends any request by hand; it can do what any client can"),
@@ -285,6 +297,8 @@ class GatewaySettings(Section):
             raise PydanticCustomError("tls_pair", "tls_certificate and tls_key go together: set both or none")
         if self.port and self.port == self.tcp_port:
             raise PydanticCustomError("ports", "port and tcp_port are the same: give each its own")
+        if self.admin_port and self.admin_port in (self.port, self.tcp_port):
+            raise PydanticCustomError("ports", "admin_port is that of another listener: give each its own")
         if self.proxy_protocol != "off" and not self.trusted_proxies:
             raise PydanticCustomError(
                 "proxies", "proxy_protocol is on, and trusted_proxies names nobody: name the proxies"

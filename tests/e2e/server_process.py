@@ -77,12 +77,24 @@ class GatewayProcess:
                 cwd=self.folder,
                 env={**os.environ, **(environment or {})},
             )
-        assert self._process.stdout is not None
         async with asyncio.timeout(START_SECONDS):
-            line = (await self._process.stdout.readline()).decode()
+            line = await self._line()
         found = re.search(r"listens on http://127\.0\.0\.1:(\d+) and tcp://127\.0\.0\.1:(\d+)$", line.strip())
         assert found, f"{line!r}, and in its log: {self.log[-2000:]}"
         self.port, self.tcp_port = int(found[1]), int(found[2])
+
+    async def admin_port(self) -> int:
+        """The port that it picked for metrics and console; ask once, and only where it has one."""
+        async with asyncio.timeout(START_SECONDS):
+            while (found := re.search(r"metrics: http://127\.0\.0\.1:(\d+)/", await self._line())) is None:
+                pass
+        return int(found[1])
+
+    async def _line(self) -> str:
+        assert self._process.stdout is not None
+        line = (await self._process.stdout.readline()).decode()
+        assert line, f"it said no more; in its log: {self.log[-2000:]}"
+        return line
 
     def signal(self, number: signal.Signals) -> None:
         self._process.send_signal(number)

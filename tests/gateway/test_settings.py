@@ -76,6 +76,7 @@ def test_every_setting_can_be_given_in_the_environment(monkeypatch: pytest.Monke
     values = {
         "gateway.origins": "https://a.example, http://b.example:8080",
         "gateway.tcp_port": "off",
+        "gateway.admin_port": "5002",
         "gateway.tls_certificate": "cert.pem",
         "gateway.tls_key": "key.pem",
         "gateway.loopback_exempt": "false",

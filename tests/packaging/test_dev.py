@@ -114,7 +114,7 @@ def test_a_signal_reaches_the_server_and_its_status_comes_back(checkout: Path, n
         process.send_signal(number)
         assert process.wait(10) == 7
     assert arguments.startswith("gateway skyloom_chat:app --host 127.0.0.1 --tcp-port 8001 --database ")
-    assert arguments.endswith("--port=0 --reload\n")
+    assert arguments.endswith(" --set gateway.admin_port=0 --port=0 --reload\n")
     assert (checkout / ".skyloom").is_dir()
 
 

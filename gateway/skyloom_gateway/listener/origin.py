@@ -94,9 +94,12 @@ def _may_be_rebound(host: str) -> bool:
 
 def _is_loopback(origin: str) -> bool:
     scheme, _, authority = origin.partition("://")
+    return scheme.lower() in ("http", "https") and "/" not in authority and names_loopback(authority)
+
+
+def names_loopback(authority: str) -> bool:
+    """Whether a host, with or without a port, is this machine's own whoever resolves it."""
     name = _name(authority)
-    if scheme.lower() not in ("http", "https") or "/" in authority:
-        return False
     try:
         return ipaddress.ip_address(name).is_loopback
     except ValueError:

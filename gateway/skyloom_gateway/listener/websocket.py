@@ -19,7 +19,7 @@ from websockets.http11 import Request, Response
 from websockets.protocol import SEND_EOF, State
 from websockets.server import ServerProtocol
 
-from skyloom_gateway.listener.connections import Connections
+from skyloom_gateway.listener.connections import Connections, Refusal
 from skyloom_gateway.listener.frames import (
     BAD,
     BINARY_FRAME,
@@ -87,6 +87,17 @@ class WebSocketListener(Port):
     def connect(self) -> WebSocketConnection:
         """A new connection's protocol, for the transport to drive."""
         return WebSocketConnection(self)
+
+    def answer(self, protocol: ServerProtocol, request: Request, refusal: Refusal | None) -> Response:
+        """The HTTP answer to a request; its status is 101 when the connection becomes a link."""
+        return answer(
+            protocol,
+            request,
+            settings=self.settings,
+            pages=self.pages,
+            refusal=refusal,
+            on_loopback=self.is_loopback,
+        )
 
 
 class WebSocketConnection(Stream):
@@ -254,14 +265,7 @@ class WebSocketConnection(Stream):
         client = proxies.client(self.address, request.headers.get_all(proxies.header))
         if client != self.address:
             self.known_as(client)
-        response = answer(
-            protocol,
-            request,
-            settings=self._settings,
-            pages=listener.pages,
-            refusal=self._ticket.refusal,
-            on_loopback=listener.is_loopback,
-        )
+        response = listener.answer(protocol, request, self._ticket.refusal)
         self._respond(protocol, response)
         if response.status_code != 101:
             return
