@@ -102,7 +102,7 @@ class ChatHub(Service):
         self.register_protocol(*CHAT_PROTOCOL)
         self.dispatch("chat", self._on_chat)
         self.history = await self.open_history()
-        self.fork(self._keep_history(), critical=True)
+        self.fork(self.history.run(), critical=True)
         self.rooms = {name: Room(name) for name in await self.history.rooms()}
         self._new_rooms: set[str] = set()
         self._makers = Buckets(NEW_ROOMS_PER_HOUR / HOUR_SECONDS, NEW_ROOMS_BURST, ROOM_MAKERS_MAX)
@@ -117,13 +117,6 @@ class ChatHub(Service):
 
     async def on_stop(self) -> None:
         await self.history.close()
-
-    async def _keep_history(self) -> None:
-        try:
-            await self.history.run()
-        except BaseException:
-            await self.history.close()  # a hub that crashes has no `on_stop`, which closes it otherwise
-            raise
 
     # -- rooms -----------------------------------------------------------------------------------------------
 

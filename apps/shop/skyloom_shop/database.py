@@ -58,7 +58,6 @@ class ShopDatabase(Service):
             await self.database.run()
         except BaseException:
             self.node.shared.pop(ShopDatabase, None)
-            await self.database.close()  # a service that crashes has no `on_stop`, which closes it otherwise
             raise
 
 

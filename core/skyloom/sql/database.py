@@ -226,7 +226,7 @@ class Database:
             raise DatabaseError(f"the database cannot be read: {reason_of(error)}") from error
 
     async def run(self) -> None:
-        """Write what waits, until `close`. The owner runs this in a task of its own.
+        """Write what waits, until `close`. The owner runs this in a task of its own; its cancellation closes, too.
 
         Raises:
             RuntimeError: it runs already, or ran before.
@@ -234,6 +234,13 @@ class Database:
         if self._running or self._stopped.is_set():
             raise RuntimeError("a database's run() may be called once")
         self._running = True
+        try:
+            await self._write_what_waits()
+        except BaseException:
+            await self.close()  # a service that crashes or is killed has no `on_stop`, which closes otherwise
+            raise
+
+    async def _write_what_waits(self) -> None:
         batch: list[_Entry] = []
         try:
             while True:

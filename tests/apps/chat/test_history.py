@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -208,6 +209,18 @@ async def test_waiters_fail_when_the_writer_is_cancelled(url: str) -> None:
     with pytest.raises(DatabaseClosed):
         await history.append("lobby", "ada", "x", 1.0)
     await history.close()
+
+
+async def test_a_cancelled_writer_closes_the_database(url: str) -> None:
+    before = set(threading.enumerate())
+    history = await History.open(url)
+    writer = asyncio.create_task(history.run())
+    await history.create_room("lobby")
+    assert set(threading.enumerate()) - before
+    writer.cancel()
+    await asyncio.wait([writer])
+    assert writer.cancelled()
+    assert not [thread for thread in set(threading.enumerate()) - before if "sql" in thread.name]
 
 
 async def test_run_is_for_one_task(history: History) -> None:
