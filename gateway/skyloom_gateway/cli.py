@@ -34,7 +34,7 @@ from skyloom_gateway.settings import Settings, SettingsError
 from skyloom_gateway.settings_text import describe, settings_fields
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Sized
 
     from skyloom import Service
     from skyloom_gateway.contract import Contract
@@ -226,8 +226,13 @@ def check(
     except (AppError, AuthError, ValueError) as error:
         raise _usage(str(error)) from None
     for app in loaded:
-        typer.echo(f"app {app.name}: {len(app.routes)} routes, {len(app.pushes)} pushes, {len(app.services)} services")
+        counts = (_count(app.routes, "route"), _count(app.pushes, "push", "pushes"), _count(app.services, "service"))
+        typer.echo(f"app {app.name}: {', '.join(counts)}")
     typer.echo(describe(settings))
+
+
+def _count(things: Sized, one: str, many: str | None = None) -> str:
+    return f"{len(things)} {one if len(things) == 1 else many or f'{one}s'}"
 
 
 @main.command()

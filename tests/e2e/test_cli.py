@@ -39,8 +39,8 @@ def test_check_shows_apps_and_settings() -> None:
         "check", ECHO, OTHER, "--port", "9", "--set", "gateway.heartbeat_seconds=7", SKYLOOM_LOG__LEVEL="error"
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert re.search(r"^app echo: \d+ routes, 1 pushes, 1 services$", done.stdout, re.M)
-    assert re.search(r"^app other: 1 routes, 0 pushes, 0 services$", done.stdout, re.M)
+    assert re.search(r"^app echo: \d+ routes, 1 push, 1 service$", done.stdout, re.M)
+    assert re.search(r"^app other: 1 route, 0 pushes, 0 services$", done.stdout, re.M)
     for name, value, place in (
         ("gateway.port", "9", r"command line \(--port\)"),
         ("gateway.heartbeat_seconds", "7", "command line"),

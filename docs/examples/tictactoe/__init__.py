@@ -1,0 +1,1 @@
+"""Tic-tac-toe for many players: see docs/howto/an-app-with-services.md."""
