@@ -17,7 +17,6 @@ ROOM_NAME_CHARS_MAX = 64
 ROOM_NAME_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
 """pydantic's own regular expressions have no `$` that matches before a line break at the end."""
 TEXT_CHARS_MAX = 2_000
-USER_CHARS_MAX = 64
 HISTORY_LIMIT_DEFAULT = 50
 HISTORY_LIMIT_MAX = 1_000
 MESSAGE_ID_MAX = 2**63 - 1

@@ -16,7 +16,8 @@ from sqlalchemy import (
     Text,
 )
 
-from skyloom_chat.messages import ROOM_NAME_CHARS_MAX, USER_CHARS_MAX
+from skyloom_chat.messages import ROOM_NAME_CHARS_MAX
+from skyloom_gateway.auth.identity import USER_CHARS_MAX
 
 metadata = MetaData()
 

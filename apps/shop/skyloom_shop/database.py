@@ -93,10 +93,12 @@ class Writes:
     def __init__(self, service: Service) -> None:
         self._service = service
 
-    async def many(self, work: Callable[[Connection, Sequence[Q]], Sequence[A]], items: Sequence[Q]) -> list[A]:
-        """`Database.write`."""
-        return await shop_database(self._service).write(work, items)
+    async def many(
+        self, work: Callable[[Connection, Sequence[Q]], Sequence[A]], items: Sequence[Q]
+    ) -> list[A | Exception]:
+        """`Database.write_each`."""
+        return await shop_database(self._service).write_each(work, items)
 
     async def one(self, work: Callable[[Connection, Sequence[Q]], Sequence[A]], item: Q) -> A:
         """`Database.write` of a single item: its answer."""
-        return (await self.many(work, [item]))[0]
+        return (await shop_database(self._service).write(work, [item]))[0]

@@ -15,7 +15,6 @@ from skyloom_gateway.push import Push
 
 ORDER_ID_CHARS_MAX: Final = 64
 SKU_CHARS_MAX: Final = 64
-USER_CHARS_MAX: Final = 64
 LINES_OF_ORDER_MAX: Final = 50
 """Lines in one order, the same item twice counted twice."""
 QUANTITY_MAX: Final = 99

@@ -35,8 +35,10 @@ class OrderStore:
         self._creates = self._batcher(order_book.create)
         self._saves = self._batcher(order_book.save)
 
-    def _batcher(self, work: Callable[[Connection, Sequence[Change]], Sequence[A]]) -> Batcher[Change, tuple[A]]:
-        async def run(changes: list[Change]) -> list[tuple[A]]:
+    def _batcher(
+        self, work: Callable[[Connection, Sequence[Change]], Sequence[A | Exception]]
+    ) -> Batcher[Change, tuple[A | Exception]]:
+        async def run(changes: list[Change]) -> list[tuple[A | Exception]]:
             # In tuples, so that the batcher takes no answer for an exception of its own.
             return [(answer,) for answer in await self._writes.many(work, changes)]
 

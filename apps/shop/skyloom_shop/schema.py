@@ -23,7 +23,8 @@ from sqlalchemy import (
     text,
 )
 
-from skyloom_shop.messages import ORDER_ID_CHARS_MAX, SKU_CHARS_MAX, USER_CHARS_MAX
+from skyloom_gateway.auth.identity import USER_CHARS_MAX
+from skyloom_shop.messages import ORDER_ID_CHARS_MAX, SKU_CHARS_MAX
 
 metadata = MetaData()
 

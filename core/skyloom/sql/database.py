@@ -188,7 +188,7 @@ class Database:
     async def write(self, work: Callable[[Connection, Sequence[Q]], Sequence[A]], items: Sequence[Q]) -> list[A]:
         """Call ``work(connection, items)`` in a transaction, with the items of others; an answer for each, once stored.
 
-        An item that the database refuses, or for which `work` raises, is tried without the others, and fails alone.
+        An item that the database refuses, or for which `work` raises, is tried without the others.
 
         Raises:
             DatabaseBusy: too many items wait. Nothing was stored.
@@ -197,6 +197,29 @@ class Database:
             DatabaseError: an item was refused for another reason, or the database was lost: it may be stored or not.
             Exception: what `work` raised for one item by itself.
         """
+        answers = await self._written(work, items)
+        for answer in answers:
+            if isinstance(answer, Refused):
+                raise answer.error
+        return answers
+
+    async def write_each(
+        self, work: Callable[[Connection, Sequence[Q]], Sequence[A]], items: Sequence[Q]
+    ) -> list[A | Exception]:
+        """`write`, for items that fail each for itself: in the place of its answer is what `write` would raise for it.
+
+        Raises:
+            DatabaseBusy, DatabaseClosed: as `write`.
+            DatabaseError: the database was lost, and with it all items that have no answer: they may be stored or not.
+        """
+        answers = await self._written(work, items)
+        for answer in answers:
+            if isinstance(answer, Refused) and answer.is_lost:
+                raise answer.error
+        return [answer.error if isinstance(answer, Refused) else answer for answer in answers]
+
+    async def _written(self, work: Callable[[Connection, Sequence[Q]], Sequence[A]], items: Sequence[Q]) -> list[Any]:
+        """An answer, or a Refused, for each item."""
         if self._closed:
             raise DatabaseClosed("the database is closed")
         if len(self._waiting) + len(items) > self._waiting_max:
@@ -207,9 +230,6 @@ class Database:
         self._waiting.extend((job, index) for index in range(len(items)))
         self._work.set()
         await job.done
-        for answer in job.answers:
-            if isinstance(answer, _Refused):
-                raise answer.error
         return job.answers
 
     async def read(self, work: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -281,13 +301,14 @@ class Database:
         try:
             answers = await self._commit(entries)
         except Exception as error:  # noqa: BLE001 - goes to those who wait; the next transaction may fare better
-            if len(entries) > 1 and not _about_the_database(error):
+            is_lost = about_the_database(error)
+            if len(entries) > 1 and not is_lost:
                 # About one of the items: halve until it is alone, so that the others are stored.
                 middle = len(entries) // 2
                 await self._write(entries[:middle])
                 await self._write(entries[middle:])
                 return
-            refused = _Refused(_refusal(error))
+            refused = Refused(refusal_of(error), is_lost)
             answers = [refused] * len(entries)
         for (job, index), answer in zip(entries, answers, strict=True):
             job.answer(index, answer)
@@ -312,16 +333,17 @@ class Database:
         return answers
 
 
-class _Refused:
-    """Stands in the place of an answer."""
+class Refused:
+    """Stands in the place of an answer. `is_lost`: the error says nothing about the item, but about the database."""
 
-    __slots__ = ("error",)
+    __slots__ = ("error", "is_lost")
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: Exception, is_lost: bool) -> None:
         self.error = error
+        self.is_lost = is_lost
 
 
-def _about_the_database(error: Exception) -> bool:
+def about_the_database(error: Exception) -> bool:
     """False if the database lives, and only refused what one item holds, or the function failed for one."""
     if isinstance(error, OSError | TimeoutError):
         return True
@@ -337,7 +359,8 @@ def _sqlstate(error: Exception) -> str:
     return getattr(getattr(error, "orig", None), "sqlstate", None) or ""
 
 
-def _refusal(error: Exception) -> Exception:
+def refusal_of(error: Exception) -> Exception:
+    """The error as it is told: of the database's, only its own words."""
     if not isinstance(error, SQLAlchemyError | OSError | TimeoutError | ValueError):
         return error
     broken = isinstance(error, IntegrityError) or _sqlstate(error).startswith("23")

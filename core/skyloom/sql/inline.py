@@ -16,9 +16,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Connection, StaticPool, create_engine, event
-from sqlalchemy.exc import SQLAlchemyError
 
-from skyloom.sql.database import Database, DatabaseClosed, DatabaseError, reason_of
+from skyloom.sql.database import Database, DatabaseClosed, Refused, about_the_database, refusal_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -66,17 +65,24 @@ class InlineDatabase(Database):
         self._closed = False
         self.transactions = 0
 
-    async def write(self, work: Callable[[Connection, Sequence[Q]], Sequence[A]], items: Sequence[Q]) -> list[A]:
-        """`Database.write`, in a transaction of its own."""
+    async def _written(self, work: Callable[[Connection, Sequence[Q]], Sequence[A]], items: Sequence[Q]) -> list[Any]:
+        """In a transaction of their own."""
         await self._pause()
         if self._closed:
             raise DatabaseClosed("the database is closed")
+        answers = self._transact(work, items)
+        await self._pause()
+        return answers
+
+    def _transact(self, work: Callable[[Connection, Sequence[Q]], Sequence[A]], items: Sequence[Q]) -> list[Any]:
         try:
             answers = list(self.disk.transact(work, items))
-        except SQLAlchemyError as error:
-            raise DatabaseError(f"the database cannot be written: {reason_of(error)}") from error
+        except Exception as error:  # noqa: BLE001 - goes to those who wait
+            is_lost, middle = about_the_database(error), len(items) // 2
+            if middle and not is_lost:
+                return self._transact(work, items[:middle]) + self._transact(work, items[middle:])
+            return [Refused(refusal_of(error), is_lost)] * len(items)
         self.transactions += 1
-        await self._pause()
         return answers
 
     async def read(self, work: Callable[Concatenate[Connection, P], T], /, *args: P.args, **kwargs: P.kwargs) -> T:

@@ -16,6 +16,7 @@ from skyloom.sql import DatabaseError, make_engines, normalise_url
 from skyloom_chat.history import History, HistoryLimits, RoomMissing
 from skyloom_chat.migrations import MIGRATIONS
 from skyloom_chat.schema import metadata
+from skyloom_gateway.auth.identity import USER_CHARS_MAX
 from tests.postgres import Cluster
 
 pytestmark = pytest.mark.real_time
@@ -63,9 +64,9 @@ async def test_a_bad_row_fails_alone(history: History) -> None:
         history.append("lobby", "ada", "one", 1.0),
         history.append("lobby", "ada", "null\0", 1.0),
         history.append("nowhere", "ada", "lost", 1.0),
-        history.append("lobby", "x" * 65, "name too long", 1.0),
+        history.append("lobby", "x" * (USER_CHARS_MAX + 1), "name too long", 1.0),
         history.append("lobby", "ada", "\ud800", 1.0),
-        history.append("lobby", "ada", "two", 1.0),
+        history.append("lobby", "ü" * USER_CHARS_MAX, "two", 1.0),
         return_exceptions=True,
     )
     kinds = [type(answer) for answer in answers]

@@ -9,8 +9,13 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, text
 
+from skyloom import Failed
 from skyloom.sql import DatabaseError, make_engines, normalise_url
+from skyloom_gateway.auth.identity import USER_CHARS_MAX
+from skyloom_shop.answers import heard
 from skyloom_shop.database import shop_database
+from skyloom_shop.ledger import Charge, Charged
+from skyloom_shop.messages import ORDER_ID_CHARS_MAX
 from skyloom_shop.migrations import MIGRATIONS
 from skyloom_shop.schema import metadata
 from tests.apps.shop.services import Shop, count, open_services
@@ -76,6 +81,28 @@ async def test_many_orders_share_few_transactions(shop: Shop) -> None:
     before = database.transactions
     await asyncio.gather(*(shop.buy(f"user-{number}", "o", ("potion", 1)) for number in range(100)))
     assert database.transactions - before <= 50  # each order by itself takes seven
+
+
+async def test_an_order_that_cannot_be_written_fails_alone(shop: Shop) -> None:
+    users = [f"user-{number}" for number in range(20)]
+    outcomes = await count(shop, [*users[:10], "\ud800", *users[10:]], "potion")
+    assert outcomes == [""] * 10 + ["shop.storage_failed"] + [""] * 10
+
+
+async def test_a_wish_that_cannot_be_written_fails_alone(url: str) -> None:
+    bad, good = Charge("\ud800", "ada", 1, 0.0), Charge("3:ada:o1", "ada", 1, 0.0)
+    async with open_services(url) as shop:
+        first, second = heard(await shop.payment.charge_wallets((bad, good)))
+        assert isinstance(first, Failed)
+        assert first.code == "skyloom.internal"
+        assert isinstance(second, Charged)
+        assert await shop.payment.balance("ada") == 9_999
+
+
+async def test_the_longest_names_that_the_gateway_lets_in_can_buy(shop: Shop) -> None:
+    user = "ü" * USER_CHARS_MAX
+    assert await shop.outcome(user, "i" * ORDER_ID_CHARS_MAX, ("potion", 1)) == ""
+    assert await shop.payment.balance(user) == 10_000 - 120
 
 
 async def test_processes_that_share_a_database_sell_each_piece_once(url: str) -> None:

@@ -20,7 +20,7 @@ def upgrade(op: Operations) -> None:
             primary_key=True,
         ),
         sa.Column("room", sa.String(64), sa.ForeignKey("chat_rooms.name"), nullable=False),
-        sa.Column("user_name", sa.String(64), nullable=False),
+        sa.Column("user_name", sa.String(128), nullable=False),
         sa.Column("body", sa.Text(), nullable=False),
         sa.Column("sent_seconds", sa.Double(), nullable=False),
         sqlite_autoincrement=True,

@@ -37,7 +37,7 @@ def _stock(op: Operations) -> None:
     )
     op.create_table(
         "shop_restocks",
-        sa.Column("key", sa.String(136), primary_key=True),
+        sa.Column("key", sa.String(200), primary_key=True),
         sa.Column("sku", sa.String(64), sa.ForeignKey("shop_items.sku"), nullable=False),
         sa.Column("quantity", sa.BigInteger(), nullable=False),
         sa.Column("at_seconds", sa.Double(), nullable=False),
@@ -45,7 +45,7 @@ def _stock(op: Operations) -> None:
     )
     op.create_table(
         "shop_holds",
-        sa.Column("key", sa.String(136), primary_key=True),
+        sa.Column("key", sa.String(200), primary_key=True),
         sa.Column("state", sa.String(16), nullable=False),
         sa.Column("lines", sa.JSON(), nullable=False),
         sa.Column("missing", sa.JSON(), nullable=False),
@@ -59,7 +59,7 @@ def _stock(op: Operations) -> None:
 def _ledger(op: Operations) -> None:
     accounts = op.create_table(
         "shop_accounts",
-        sa.Column("name", sa.String(80), primary_key=True),
+        sa.Column("name", sa.String(144), primary_key=True),
         sa.Column("kind", sa.String(16), nullable=False),
         sa.Column("balance", sa.BigInteger(), nullable=False),
         sa.CheckConstraint("kind IN ('wallet', 'house')", name="shop_accounts_kind"),
@@ -68,16 +68,16 @@ def _ledger(op: Operations) -> None:
     op.bulk_insert(accounts, [{"name": name, "kind": "house", "balance": 0} for name in HOUSE_ACCOUNTS])
     op.create_table(
         "shop_entries",
-        sa.Column("transfer", sa.String(144), primary_key=True),
-        sa.Column("account", sa.String(80), sa.ForeignKey("shop_accounts.name"), primary_key=True),
+        sa.Column("transfer", sa.String(208), primary_key=True),
+        sa.Column("account", sa.String(144), sa.ForeignKey("shop_accounts.name"), primary_key=True),
         sa.Column("amount", sa.BigInteger(), nullable=False),
         sa.Column("at_seconds", sa.Double(), nullable=False),
         sa.CheckConstraint("amount <> 0", name="shop_entries_amount"),
     )
     op.create_table(
         "shop_charges",
-        sa.Column("key", sa.String(136), primary_key=True),
-        sa.Column("user_name", sa.String(64), nullable=False),
+        sa.Column("key", sa.String(200), primary_key=True),
+        sa.Column("user_name", sa.String(128), nullable=False),
         sa.Column("amount", sa.BigInteger(), nullable=False),
         sa.Column("state", sa.String(16), nullable=False),
         sa.Column("transaction_id", sa.String(100)),
@@ -108,8 +108,8 @@ def _ledger(op: Operations) -> None:
 def _orders(op: Operations) -> None:
     op.create_table(
         "shop_orders",
-        sa.Column("key", sa.String(136), primary_key=True),
-        sa.Column("user_name", sa.String(64), nullable=False),
+        sa.Column("key", sa.String(200), primary_key=True),
+        sa.Column("user_name", sa.String(128), nullable=False),
         sa.Column("order_id", sa.String(64), nullable=False),
         sa.Column("state", sa.String(16), nullable=False),
         sa.Column("saga_status", sa.String(16), nullable=False),
@@ -136,7 +136,7 @@ def _orders(op: Operations) -> None:
     op.create_table(
         "shop_outbox",
         sa.Column("id", ROW_ID, sa.Identity(always=True), primary_key=True),
-        sa.Column("user_name", sa.String(64), nullable=False),
+        sa.Column("user_name", sa.String(128), nullable=False),
         sa.Column("order_id", sa.String(64), nullable=False),
         sa.Column("status", sa.String(16), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),
