@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from skyloom import Node, Service
+from skyloom import Address, Node, Service
+from skyloom.node.debug import ROOT_HANDLE
 
 
 class Lobby(Service):
@@ -20,9 +21,9 @@ class Lobby(Service):
 async def main() -> None:
     async with Node("game-1") as node:
         lobby = await node.spawn(Lobby)
-        status, own = await node.call(lobby, "debug", "info")
-        print(f"{status.service} is {status.state}, its mailbox holds {status.mailbox_messages} messages")
-        print(f"and it says: {own}")
+        print("it says:", await node.call(lobby, "debug", "info"))
+        root = Address(lobby.node, ROOT_HANDLE)
+        print("the runtime says:", await node.call(root, "debug", "stat", lobby.handle))
 
 
 if __name__ == "__main__":

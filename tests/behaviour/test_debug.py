@@ -34,15 +34,20 @@ async def ask(world: World, about: Address, *words: object) -> object:
     return await world.here.call(Address(about.node, ROOT_HANDLE), "debug", *words)
 
 
-async def test_info_has_what_the_runtime_knows_and_what_the_service_adds(world: World) -> None:
+async def test_a_service_says_what_its_on_info_does(world: World) -> None:
     address = await world.there.spawn(Talkative)
-    status, own = await world.here.call(address, "debug", "info")
-    assert isinstance(status, ServiceStatus)
+    assert await world.here.call(address, "debug", "info") == {"players": 3, "rooms": ["lobby"]}
+    plain, _ = await world.callee()
+    assert await world.here.call(plain, "debug", "info") == {}
+
+
+async def test_the_root_says_what_the_runtime_knows(world: World) -> None:
+    address = await world.there.spawn(Talkative)
+    status = cast("ServiceStatus", await ask(world, address, "stat", address.handle))
     assert (status.address, status.service, status.names) == (address, "Talkative", ("TALKATIVE",))
     assert status.state == "running"
-    assert own == {"players": 3, "rooms": ["lobby"]}
-    plain, _ = await world.callee()
-    assert (await world.here.call(plain, "debug", "info"))[1] == {}
+    with pytest.raises(Failed, match="ask the node's root, :00000001@"):
+        await world.here.call(address, "debug", "stat", address.handle)
 
 
 async def test_the_root_describes_a_service_that_hangs(world: World) -> None:

@@ -50,7 +50,7 @@ async def test_crashes_and_restarts_are_counted(node: Node) -> None:
     await node.root.sleep(1)
     counters = node_status(node).counters
     assert (counters["crashes"], counters["restarts"]) == (1, 1)
-    _, own = await node.call(supervisor, "debug", "info")
+    own = await node.call(supervisor, "debug", "info")
     assert own["strategy"] == "one_for_one"
     assert [(child.id, child.restarts, child.state) for child in own["children"]] == [("WORKER", 1, "running")]
 

@@ -350,3 +350,31 @@ def test_a_file_that_is_no_recording_is_one_line(tmp_path: Path, data: bytes) ->
     path.write_bytes(data)
     done = CliRunner().invoke(main, ["replay", str(path), f"{Frail.__module__}:Frail"])
     assert (done.exit_code, done.output) == (1, f"skyloom: {path}: not a recording of version {VERSION}\n")
+
+
+class Asked(Service):
+    """Says what it knows of itself."""
+
+    name = "ASKED"
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    async def on_info(self) -> dict[str, object]:
+        self.times += 1
+        return {"times": self.times}
+
+
+async def test_what_operators_ask_is_answered_alike_in_a_replay(tmp_path: Path) -> None:
+    file = tmp_path / "asked.rec"
+    async with Node("asked", watch_loop=False) as node:
+        node.record("ASKED", str(file))
+        await node.spawn(Asked)
+        for _ in range(3):
+            await node.call("ASKED", "debug", "info")
+            await node.root.sleep(0.01)
+        with pytest.raises(CallError, match="ask the node's root"):
+            await node.call("ASKED", "debug", "list")
+    replayed = await asyncio.to_thread(replay, file, Asked)
+    assert isinstance(replayed.service, Asked)
+    assert replayed.service.times == 3

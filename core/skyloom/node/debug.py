@@ -1,10 +1,12 @@
 """DEBUG messages: how a console asks services and nodes what goes on in them (skynet's debug console).
 
-Every service answers them by itself. About itself::
+A service answers for itself what its `on_info` says::
 
-    await self.call(address, "debug", "info")  # a ServiceStatus, and what its `on_info` adds
+    await self.call(address, "debug", "info")
 
-and about its node. A node's root, which never has much to do, is at handle 1, so that nothing which hangs is asked::
+and what the runtime knows of it, its node's root tells. That has handle 1 and never much to do, so that a service which
+hangs is described like the others; and what a service is asked, and so is in a recording of it, it answers alike in
+every replay::
 
     root = Address("game-2", ROOT_HANDLE)
     await self.call(root, "debug", "node")  # a NodeStatus
@@ -45,19 +47,16 @@ class NotKnown(Failed, code="skyloom.not_known", kind="invalid_argument"):
 async def answer(cell: Cell, word: object = None, *args: Any) -> Any:
     """Answer a DEBUG message to a service. Raises NotKnown."""
     if word == "info" and not args:
-        return await info(cell)
-    about = _WORDS.get(word) if isinstance(word, str) else None
+        return await cell.service.on_info()
+    about = _OF_THE_ROOT.get(word) if isinstance(word, str) else None
     if about is None:
-        raise NotKnown(f"debug: the words are info, {', '.join(_WORDS)}")
+        raise NotKnown(f"debug: the words are info, and for a node's root {', '.join(_OF_THE_ROOT)}")
+    if cell.address.handle != ROOT_HANDLE:
+        raise NotKnown(f"debug {word}: ask the node's root, {Address(cell.address.node, ROOT_HANDLE)}")
     try:
         return about(cell, *args)
     except TypeError:
         raise NotKnown(f"debug {word}: the arguments do not fit") from None
-
-
-async def info(cell: Cell) -> tuple[ServiceStatus, Mapping[str, object]]:
-    """A service's status, and what it adds."""
-    return service_status(cell), await cell.service.on_info()
 
 
 def _list(cell: Cell, word: str = "", count: int = LISTED_MAX) -> list[ServiceStatus]:
@@ -95,7 +94,7 @@ def _letters(cell: Cell, count: int) -> list[DeadLetter]:
     return list(cell.node.dead_letters)[-count:] if count > 0 else []
 
 
-_WORDS: Final[Mapping[str, Callable[..., Any]]] = {
+_OF_THE_ROOT: Final[Mapping[str, Callable[..., Any]]] = {
     "node": lambda cell: node_status(cell.node),
     "list": _list,
     "stat": _stat,

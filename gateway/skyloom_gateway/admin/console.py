@@ -123,7 +123,7 @@ class Console(Service):
         found = await self._find(address)
         fields: dict[str, object] = shown(await self._ask(found, "stat", found.handle))
         try:
-            _, own = await self.call(found, "debug", "info", timeout=INFO_SECONDS)
+            own = await self.call(found, "debug", "info", timeout=INFO_SECONDS)
         except CallError as error:
             own = {"silent": str(error)}
         return fields | cast("dict[str, object]", shown(own))
@@ -136,10 +136,10 @@ class Console(Service):
 
     async def _gate_info(self) -> dict[str, object]:
         try:
-            _, own = await self.call("GATE", "debug", "info", timeout=INFO_SECONDS)
+            found: dict[str, object] = await self.call("GATE", "debug", "info", timeout=INFO_SECONDS)
         except CallError as error:
             return {"gate": str(error)}
-        return cast("dict[str, object]", own)
+        return found
 
     @_command("task ADDRESS", "what a service has under way, and where its handlers wait")
     async def task(self, address: str) -> object:
