@@ -110,6 +110,7 @@ async def test_what_players_do_adds_up(sim: Sim) -> None:
         await ada.request("echo.shout", {"text": "three"})
         assert page.of("skyloom_sessions") == {"connected": 1, "suspended": 1}
         assert page.of("skyloom_connections_closed_total") == {"1006": 1}
+        assert page.of("skyloom_connections") == {"websocket": 1}
         assert page.read()["skyloom_kept_bytes"] > 0
         assert await bob.resume()
         values = page.read()
@@ -121,6 +122,20 @@ async def test_what_players_do_adds_up(sim: Sim) -> None:
         await ada.close()
         await gateway.advance(1)
         assert page.of("skyloom_sessions_ended_total") == {"1000": 1}
+
+
+async def test_pushes_to_sessions_that_are_gone_do_not_count(sim: Sim) -> None:
+    EchoAgent.reset()
+    async with TestGateway(sim, echo) as gateway:
+        page = Page(gateway)
+        ada, bob = await gateway.connect("ada"), await gateway.connect("bob")
+        for player in (ada, bob):
+            await player.request("echo.join")
+        await ada.close()
+        await gateway.advance(1)
+        await bob.request("echo.shout", {"text": "alone"})
+        await gateway.settle()
+        assert page.of("skyloom_pushes_total") == {"echo.shouted": 1}
 
 
 async def test_requests_take_their_time(sim: Sim) -> None:

@@ -73,3 +73,10 @@ def test_an_address_opens_so_many_in_a_time() -> None:
     assert knock("10.0.0.1", 50.5) is None
     assert knock("10.0.0.1", 50.5) is Refusal.RATE
     assert [knock("127.0.0.1", 60.0) for _ in range(10)] == [None] * 10
+
+
+def test_it_counts_which_limit_refused() -> None:
+    connections = Connections(3, 2, connects_per_second=1, connects_burst=3, refused_max=1, files_max=10_000)
+    for address in ("192.0.2.1", "192.0.2.1", "192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.1"):
+        connections.admit(address, 0)
+    assert connections.hits == {"connections_per_address": 1, "connections": 1, "connects_per_second_per_address": 1}
