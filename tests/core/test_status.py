@@ -101,3 +101,4 @@ async def test_the_lag_of_the_loop_is_measured() -> None:
             await node.root.sleep(0.02)
         assert node.loop_lag.sum > 0.2
         assert sum(node.loop_lag.counts[7:]) == 1  # over 0.1 s
+        assert node_status(node).loop_lag_seconds == node.loop_lag.sum / node.loop_lag.total

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from skyloom_gateway.cli import main
 
@@ -99,6 +99,17 @@ def test_the_image_alone_lets_no_strangers_in() -> None:
 
 def test_compose_lets_guests_in_from_its_own_machine_alone() -> None:
     service = compose_gateway()
-    done = CliRunner().invoke(main, ["check", *image_command()], env=service["environment"])
+    done = check_with(service)
     assert done.exit_code == 0, done.stderr
     assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+
+
+def test_compose_has_the_console_inside_the_container_alone() -> None:
+    service = compose_gateway()
+    port = service["environment"]["SKYLOOM_GATEWAY__ADMIN_PORT"]
+    assert re.search(rf"^gateway.admin_port +{port} ", check_with(service).stdout, re.MULTILINE)
+    assert not any(port in published for published in service["ports"])
+
+
+def check_with(service: dict[str, Any]) -> Result:
+    return CliRunner().invoke(main, ["check", *image_command()], env=service["environment"])

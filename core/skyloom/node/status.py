@@ -29,6 +29,17 @@ if TYPE_CHECKING:
 FRAMES_MAX: Final = 64
 """Frames of one stack that are shown."""
 
+EVENTS: Final = (
+    "late_answers",
+    "bad_messages",
+    "mailbox_pressure",
+    "loop_blocked",
+    "loop_overloaded",
+    "crashes",
+    "restarts",
+)
+"""What the runtime counts in `Node.counters`; patterns and services count more there."""
+
 State = Literal["starting", "running", "ending"]
 
 
@@ -79,8 +90,9 @@ class ClassStatus:
 class NodeStatus:
     """A node in numbers. What is counted grows from its start on; the rest is so now.
 
-    `fullest_mailbox` is the share of its limit of messages that the fullest one holds. `counters` are those of
-    `Node.counters`, `dead_letters` counted by why.
+    `fullest_mailbox` is the share of its limit of messages that the fullest one holds, `loop_lag_seconds` the mean of
+    how late the event loop was (0 where nobody watches over it). `dead_letters` are counted by why; `counters` are
+    those of `Node.counters`, of which `EVENTS` are always there.
     """
 
     node: str
@@ -90,6 +102,7 @@ class NodeStatus:
     handlers: int
     calls: int
     fullest_mailbox: float
+    loop_lag_seconds: float
     dead_letters: dict[str, int]
     counters: dict[str, int]
 
@@ -143,8 +156,9 @@ def node_status(node: Node) -> NodeStatus:
         handlers,
         calls,
         fullest,
+        node.loop_lag.sum / (node.loop_lag.total or 1),
         dict(node.dead_letters.by_reason),
-        dict(node.counters),
+        dict.fromkeys(EVENTS, 0) | dict(node.counters),
     )
 
 

@@ -28,7 +28,7 @@ def console(
         list[str] | None, typer.Argument(help="a command, as `help` lists them; a prompt without", metavar="COMMAND...")
     ] = None,
     port: Annotated[
-        int | None, typer.Option(help=f"the server's admin port [the setting gateway.admin_port, or {ADMIN_PORT}]")
+        int | None, typer.Option(help=f"the server's admin port; else the setting gateway.admin_port, or {ADMIN_PORT}")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print the result as JSON")] = False,
 ) -> None:

@@ -31,17 +31,6 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
-EVENTS: Final = (
-    "late_answers",
-    "bad_messages",
-    "mailbox_pressure",
-    "loop_blocked",
-    "loop_overloaded",
-    "crashes",
-    "restarts",
-)
-"""Events of the runtime that are there from the start, at 0."""
-
 EVENTS_MAX: Final = 200
 """Different events that are shown; services may count some of their own in `node.counters`."""
 
@@ -121,12 +110,11 @@ class _Runtime(Collector):
         yield _counters(
             "skyloom_dead_letters", "Messages that came to a bad end, by why", "reason", status.dead_letters
         )
-        events = dict.fromkeys(EVENTS, 0) | status.counters
         yield _counters(
             "skyloom_events",
             "What happened in the runtime, and what services count in node.counters",
             "event",
-            dict(list(events.items())[:EVENTS_MAX]),
+            dict(list(status.counters.items())[:EVENTS_MAX]),
         )
         lag = HistogramMetricFamily("skyloom_loop_lag_seconds", "How late the event loop is, asked 20 times a second")
         lag.add_metric([], *_buckets(node.loop_lag))

@@ -124,6 +124,7 @@ async def test_the_node_and_its_players_in_numbers(gateway: TestGateway) -> None
     assert (info["connections_websocket"], info["connections_tcp"]) == (1, 0)
     assert (info["sessions_connected"], info["sessions_suspended"], info["agents"]) == (1, 1, 1)
     assert info["services"] > 5
+    assert (info["late_answers"], info["loop_lag_seconds"]) == (0, 0)
     assert info["node"] == "gateway"
     assert {key: info[key] for key in await run(gateway, "sessions")} == await run(gateway, "sessions")
     assert "ada" not in json.dumps(await run(gateway, "sessions")) + json.dumps(await rows(gateway, "list"))

@@ -10,9 +10,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from skyloom import Service, rpc
+from skyloom.node.status import EVENTS
 from skyloom.testing import Sim
 from skyloom_gateway import App, Settings, fan_out
-from skyloom_gateway.admin.metrics import EVENTS, LIMIT_NAMES, Metrics
+from skyloom_gateway.admin.metrics import LIMIT_NAMES, Metrics
 from skyloom_gateway.auth import Denied, Forbidden, Identity
 from skyloom_gateway.client.errors import RequestFailed
 from skyloom_gateway.listener import Connections
