@@ -116,7 +116,6 @@ class Seat:
             "state": session.state.value,
             "transport": self.kind,
             "encoding": session.codec.name,
-            "peer": None if self.link is None else self.link.peer,
             "in_flight": session.in_flight,
             "pushes": session.seq,
             "kept_bytes": session.kept_bytes,

@@ -36,13 +36,16 @@ def console(
 
     The status is 1 when the command failed, and 2 when no server was reached.
     """
-    from websockets.exceptions import WebSocketException
+    from websockets.exceptions import ConnectionClosed, WebSocketException
 
     try:
         with _connect(_port() if port is None else port) as connection:
             if words:
                 raise typer.Exit(0 if _run(connection, words, as_json=as_json) else 1)
             _converse(connection, as_json=as_json)
+    except ConnectionClosed as error:
+        typer.echo(f"skyloom: the server closed the console: {error}", err=True)
+        raise typer.Exit(2) from None
     except (OSError, WebSocketException) as error:
         # The server's words, when it refused us in some.
         response = getattr(error, "response", None)

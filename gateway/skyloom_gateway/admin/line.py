@@ -9,6 +9,7 @@ from pydantic_core import to_json
 
 from skyloom import CallError
 from skyloom_gateway.admin.console import CALL_SECONDS
+from skyloom_gateway.admin.listener import ANSWER_BYTES_MAX
 from skyloom_gateway.session.bucket import Bucket
 
 if TYPE_CHECKING:
@@ -68,7 +69,12 @@ class Line:
         self._tell(told)
 
     def _tell(self, told: dict[str, object]) -> None:
-        self._link.send(to_json(told, inf_nan_mode="strings"))
+        answer = to_json(told, inf_nan_mode="strings")
+        if len(answer) > ANSWER_BYTES_MAX:
+            answer = to_json(
+                {"error": f"the answer has {len(answer):,} bytes, over {ANSWER_BYTES_MAX:,}: ask for less"}
+            )
+        self._link.send(answer)
 
     def closed(self, code: int, reason: str) -> None:
         """`Receiver.closed`: the operator is gone."""

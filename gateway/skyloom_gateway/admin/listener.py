@@ -33,7 +33,7 @@ COMMAND_BYTES_MAX: Final = 64 * 1024
 """The longest command."""
 
 ANSWER_BYTES_MAX: Final = 4 * 1024 * 1024
-"""What may wait for a console that does not read."""
+"""The longest answer, and what may wait for a console that does not read."""
 
 
 class AdminListener(WebSocketListener):

@@ -16,6 +16,7 @@ from skyloom.testing import Sim
 from skyloom_gateway import App, Settings
 from skyloom_gateway.admin.console import CommandFailed
 from skyloom_gateway.admin.line import COMMANDS_BURST, Line
+from skyloom_gateway.admin.listener import ANSWER_BYTES_MAX
 from skyloom_gateway.settings import GatewaySettings
 from skyloom_gateway.testing import TestGateway
 from skyloom_gateway.wire import JSON
@@ -31,6 +32,10 @@ class Stuck(Service):
     @rpc
     async def hang(self) -> None:
         await self.sleep(10_000)
+
+    @rpc
+    async def talk(self, length: int) -> str:
+        return "x" * length
 
     async def on_info(self) -> dict[str, object]:
         return {"never": "told"}
@@ -326,6 +331,17 @@ async def test_commands_have_a_rate(gateway: TestGateway) -> None:
     line.received(words("names"))
     await gateway.advance(1)
     assert "result" in link.told[0]
+
+
+@in_gateway
+async def test_an_answer_may_be_long_and_not_too_long(gateway: TestGateway) -> None:
+    line, link = talk(gateway)
+    for length in (1_000_000, ANSWER_BYTES_MAX):
+        line.received(words("call", "STUCK", "talk", str(length)))
+        await gateway.advance(1)
+    fine, much = link.told
+    assert len(fine["result"]["answer"]) == 1_000_000
+    assert "bytes, over 4,194,304: ask for less" in much["error"]
 
 
 @in_gateway
