@@ -1,100 +1,14 @@
 """The chat page in Chromium, with the gateway played by FakeChat."""
 
-from collections.abc import AsyncIterator
-
 import pytest
-import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext, Locator, Page, async_playwright, expect
+from playwright.async_api import BrowserContext, expect
 
+from tests.e2e.chat_reader import enter, room_item, say, texts
 from tests.e2e.fake_chat import FakeChat
-from tests.e2e.fake_gateway import launch
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-SOON_MILLISECONDS = 10_000
 DIRECTORY_AGAIN_MILLISECONDS = 2_000
-RETURN_MILLISECONDS = 60_000
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    expect.set_options(timeout=SOON_MILLISECONDS)
-    async with async_playwright() as playwright:
-        browser = await launch(playwright)
-        yield browser
-        await browser.close()
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def context(browser: Browser) -> AsyncIterator[BrowserContext]:
-    context = await browser.new_context(viewport={"width": 1280, "height": 800})
-    yield context
-    await context.close()
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def chat() -> AsyncIterator[FakeChat]:
-    chat = FakeChat()
-    chat.add_room("lobby", "grace", "linus")
-    chat.add_room("raid", "grace")
-    yield chat
-    # Nothing that the Content-Security-Policy forbids, no script error.
-    assert [trouble for trouble in chat.troubles if "WebSocket connection" not in trouble] == []
-
-
-async def enter(chat: FakeChat, context: BrowserContext, name: str, *rooms: str) -> Page:
-    """A page whose reader is signed in and in these rooms, the last of them open."""
-    page = await chat.open(context)
-    await page.get_by_test_id("name-input").fill(name)
-    await page.get_by_test_id("sign-in-button").click()
-    await expect(page.get_by_test_id("status")).to_have_attribute("data-status", "connected")
-    for room in rooms:
-        await join(page, room)
-    return page
-
-
-async def join(page: Page, room: str) -> None:
-    await page.get_by_test_id("room-name-input").fill(room)
-    await page.get_by_test_id("room-submit").click()
-    await expect(page.get_by_test_id("room-title")).to_have_text(f"# {room}")
-
-
-async def say(page: Page, text: str) -> None:
-    await page.get_by_test_id("text").fill(text)
-    await page.keyboard.press("Enter")
-
-
-def texts(page: Page) -> Locator:
-    return page.get_by_test_id("message-text")
-
-
-def room_item(page: Page, room: str) -> Locator:
-    return page.locator(f'[data-testid="room-item"][data-room="{room}"]')
-
-
-def notices(page: Page) -> Locator:
-    return page.get_by_test_id("notice")
-
-
-def arrive(chat: FakeChat, room: str, user: str) -> None:
-    chat.members[room][user] = None
-    chat.tell(room, "chat.joined", {"room": room, "user": user, "time": chat.now})
-
-
-def depart(chat: FakeChat, room: str, user: str) -> None:
-    del chat.members[room][user]
-    chat.tell(room, "chat.left", {"room": room, "user": user, "time": chat.now})
-
-
-async def restart(chat: FakeChat, page: Page, room: str, *people: str) -> None:
-    """The server restarts: nobody is in the room but these people, until the page is back."""
-    chat.down = True
-    await chat.sessions[0].close(1012, "restart")
-    await expect(page.get_by_test_id("status")).to_have_attribute("data-status", "suspended")
-    chat.members[room] = dict.fromkeys(people)
-    chat.down = False
-    await page.clock.run_for(1000)
-    await expect(page.get_by_test_id("status")).to_have_attribute("data-status", "connected")
 
 
 async def test_two_people_talk_and_one_leaves(chat: FakeChat, context: BrowserContext) -> None:
@@ -250,84 +164,6 @@ async def test_markup_in_names_and_texts_is_only_text(chat: FakeChat, context: B
         assert "owned" not in await page.title()
 
 
-async def test_enter_sends_and_shift_enter_breaks_the_line(chat: FakeChat, context: BrowserContext) -> None:
-    page = await enter(chat, context, "ada", "lobby")
-    await page.get_by_test_id("text").focus()
-    await page.keyboard.type("first")
-    await page.keyboard.press("Shift+Enter")
-    await page.keyboard.type("second")
-    await page.keyboard.press("Enter")
-    await expect(page.get_by_test_id("text")).to_have_value("")
-    assert [message["text"] for message in chat.rooms["lobby"]] == ["first\nsecond"]
-
-
-async def test_the_keyboard_changes_rooms_and_finds_them(chat: FakeChat, context: BrowserContext) -> None:
-    page = await enter(chat, context, "ada", "raid", "lobby")
-    await page.keyboard.press("Alt+ArrowUp")
-    await expect(page.get_by_test_id("room-title")).to_have_text("# raid")
-    await page.keyboard.press("Alt+ArrowUp")
-    await expect(page.get_by_test_id("room-title")).to_have_text("# lobby")
-    await page.keyboard.press("Control+k")
-    await expect(page.get_by_test_id("room-name-input")).to_be_focused()
-
-
-async def test_after_a_restart_the_page_is_back_in_its_rooms_with_what_it_missed(
-    chat: FakeChat, context: BrowserContext
-) -> None:
-    page = await enter(chat, context, "ada", "raid", "lobby")
-    chat.post("lobby", "grace", "before")
-    chat.down = True
-    await chat.sessions[0].close(1012, "restart")
-    await expect(page.get_by_test_id("banner")).to_be_visible()
-    await expect(page.get_by_test_id("status")).to_have_attribute("data-status", "suspended")
-    chat.post("lobby", "grace", "meanwhile")
-    chat.post("raid", "grace", "elsewhere")
-    chat.down = False
-    await expect(page.get_by_test_id("status")).to_have_attribute("data-status", "connected")
-    await expect(page.get_by_test_id("banner")).to_be_hidden()
-    await expect(texts(page)).to_have_text(["before", "meanwhile"])
-    await expect(room_item(page, "raid").get_by_test_id("unread")).to_have_text("1")
-    chat.post("lobby", "grace", "after")
-    await expect(texts(page)).to_have_text(["before", "meanwhile", "after"])
-
-
-async def test_a_message_whose_answer_was_lost_is_shown_once(chat: FakeChat, context: BrowserContext) -> None:
-    page = await enter(chat, context, "ada", "lobby")
-    chat.unanswered.add("chat.say")
-    await say(page, "did it arrive?")
-    await expect(page.locator('[data-state="sending"]')).to_have_count(1)
-    chat.post("lobby", "ada", "did it arrive?")
-    chat.unanswered.clear()
-    chat.down = True
-    await chat.sessions[0].close(1012, "restart")
-    await expect(page.get_by_test_id("status")).to_have_attribute("data-status", "suspended")
-    chat.down = False
-    await expect(page.get_by_test_id("status")).to_have_attribute("data-status", "connected")
-    await expect(texts(page)).to_have_text(["did it arrive?"])
-    await expect(page.locator("[data-state]")).to_have_count(0)
-
-
-async def test_a_message_that_was_refused_can_be_sent_again(chat: FakeChat, context: BrowserContext) -> None:
-    page = await enter(chat, context, "ada", "lobby")
-    session = chat.members["lobby"].pop("ada")
-    await say(page, "anyone?")
-    await expect(page.locator('[data-state="failed"]')).to_contain_text("Not sent: refused: chat.not_a_member")
-    chat.members["lobby"]["ada"] = session
-    await page.get_by_test_id("resend").click()
-    await expect(page.locator("[data-state]")).to_have_count(0)
-    assert [message["text"] for message in chat.rooms["lobby"]] == ["anyone?"]
-
-
-async def test_a_session_taken_over_elsewhere_is_not_fought_for(chat: FakeChat, context: BrowserContext) -> None:
-    page = await enter(chat, context, "ada", "lobby")
-    await chat.sessions[0].close(4409, "replaced")
-    await expect(page.get_by_test_id("banner")).to_contain_text("connected elsewhere")
-    await page.wait_for_timeout(1500)
-    assert chat.accepted == 1
-    await page.get_by_test_id("retry").click()
-    await expect(page.get_by_test_id("name-input")).to_have_value("ada")
-
-
 async def test_a_refused_name_says_why(chat: FakeChat, context: BrowserContext) -> None:
     chat.hello_error = ("gateway.unauthenticated", "This name is taken.", 4401)
     page = await chat.open(context)
@@ -343,14 +179,6 @@ async def test_a_refused_name_says_why(chat: FakeChat, context: BrowserContext) 
     await expect(page.get_by_test_id("name-input")).to_be_focused()
 
 
-async def test_a_reload_comes_back_to_the_same_rooms(chat: FakeChat, context: BrowserContext) -> None:
-    page = await enter(chat, context, "ada", "raid", "lobby")
-    await page.reload()
-    await expect(page.get_by_test_id("room-title")).to_have_text("# lobby")
-    await expect(page.get_by_test_id("room-item")).to_have_count(2)
-    await expect(page.get_by_test_id("me")).to_have_text("ada")
-
-
 async def test_signing_out_forgets_the_rooms_and_keeps_the_name(chat: FakeChat, context: BrowserContext) -> None:
     page = await enter(chat, context, "ada", "lobby")
     await page.get_by_test_id("sign-out").click()
@@ -359,36 +187,6 @@ async def test_signing_out_forgets_the_rooms_and_keeps_the_name(chat: FakeChat, 
     await expect(page.get_by_test_id("sign-in")).to_be_visible()
     await page.get_by_test_id("sign-in-button").click()
     await expect(page.get_by_test_id("empty")).to_be_visible()
-
-
-async def test_new_messages_are_announced(chat: FakeChat, context: BrowserContext) -> None:
-    page = await enter(chat, context, "ada", "lobby")
-    chat.post("lobby", "grace", "hear this")
-    await expect(page.get_by_test_id("announcer")).to_have_text("grace: hear this")
-    assert await page.get_by_test_id("announcer").get_attribute("aria-live") == "polite"
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-async def test_a_phone_shows_one_pane_at_a_time_and_nothing_sticks_out(
-    chat: FakeChat, browser: Browser, scheme: str
-) -> None:
-    context = await browser.new_context(
-        viewport={"width": 390, "height": 844}, color_scheme="dark" if scheme == "dark" else "light"
-    )
-    page = await enter(chat, context, "ada")
-    await expect(page.get_by_test_id("text")).to_be_hidden()
-    await page.get_by_test_id("join-room").first.click()
-    await expect(page.get_by_test_id("text")).to_be_visible()
-    await expect(page.get_by_test_id("room-name-input")).to_be_hidden()
-    chat.post("lobby", "grace", "w" * 300)
-    await expect(texts(page)).to_have_count(1)
-    assert await page.evaluate("document.documentElement.scrollWidth") == 390
-    await page.get_by_test_id("back").click()
-    chat.post("lobby", "grace", "unseen")
-    await expect(room_item(page, "lobby").get_by_test_id("unread")).to_have_text("1")
-    ground = await page.evaluate("getComputedStyle(document.body).backgroundColor")
-    assert (int(ground[4:].split(",")[0]) < 60) == (scheme == "dark")
-    await context.close()
 
 
 async def test_a_search_finds_rooms_that_others_made_a_moment_ago(chat: FakeChat, context: BrowserContext) -> None:
@@ -414,68 +212,3 @@ async def test_a_search_finds_rooms_that_others_made_a_moment_ago(chat: FakeChat
     await expect(page.get_by_test_id("join-room")).to_have_count(1)
     await expect(page.get_by_test_id("room-submit")).to_have_text("Join")
     assert asked() == before + 2
-
-
-async def test_after_a_restart_who_was_there_returns_silently_and_who_is_new_is_announced(
-    chat: FakeChat, context: BrowserContext
-) -> None:
-    chat.heartbeat_seconds = 3600
-    await context.clock.install(time="2030-01-01T12:00")
-    page = await enter(chat, context, "ada", "lobby")
-    await page.clock.pause_at("2030-01-01T13:00")
-    await restart(chat, page, "lobby", "carl")
-    await expect(notices(page)).to_contain_text(["carl joined"])  # who came in before this page was back
-    await expect(page.get_by_test_id("member")).to_have_count(2)
-    arrive(chat, "lobby", "grace")
-    await expect(page.get_by_test_id("member")).to_have_count(3)
-    arrive(chat, "lobby", "eve")
-    await expect(notices(page)).to_contain_text(["carl joined", "eve joined"])
-    await page.clock.run_for(RETURN_MILLISECONDS)
-    told = ["carl joined", "eve joined", "linus left"]  # he was not seen again
-    await expect(notices(page)).to_contain_text(told)
-    depart(chat, "lobby", "grace")
-    arrive(chat, "lobby", "grace")
-    arrive(chat, "lobby", "linus")
-    await expect(notices(page)).to_contain_text([*told, "grace left", "grace joined", "linus joined"])
-    await expect(page.get_by_test_id("member")).to_have_count(5)
-
-
-async def test_two_restarts_in_a_row_announce_nobody(chat: FakeChat, context: BrowserContext) -> None:
-    chat.heartbeat_seconds = 3600
-    await context.clock.install(time="2030-01-01T12:00")
-    page = await enter(chat, context, "ada", "lobby")
-    await page.clock.pause_at("2030-01-01T13:00")
-    for _ in range(2):
-        await restart(chat, page, "lobby")
-        await expect(page.get_by_test_id("member")).to_have_count(1)
-        await page.clock.run_for(RETURN_MILLISECONDS - 10_000)
-    for name in ("grace", "linus"):
-        arrive(chat, "lobby", name)
-    await expect(page.get_by_test_id("member")).to_have_count(3)
-    await expect(notices(page)).to_have_count(0)
-
-
-async def test_a_phone_with_no_room_open_says_what_to_do(chat: FakeChat, browser: Browser) -> None:
-    context = await browser.new_context(viewport={"width": 390, "height": 844})
-    page = await enter(chat, context, "ada")
-    hint = page.get_by_test_id("hint")
-    await expect(hint).to_be_visible()
-    await expect(hint).to_contain_text("Pick a room")
-    await page.get_by_test_id("join-room").first.click()
-    await page.get_by_test_id("back").click()
-    await expect(hint).to_be_hidden()  # one that is in a room knows how
-    await page.set_viewport_size({"width": 1280, "height": 800})
-    await page.get_by_test_id("leave").click()
-    await expect(page.get_by_test_id("empty")).to_be_visible()
-    await expect(hint).to_be_hidden()
-    await context.close()
-
-
-async def test_a_phone_sees_in_the_list_of_rooms_that_the_connection_is_lost(chat: FakeChat, browser: Browser) -> None:
-    context = await browser.new_context(viewport={"width": 390, "height": 844})
-    page = await enter(chat, context, "ada")
-    chat.down = True
-    await chat.sessions[0].close(1012, "restart")
-    await expect(page.get_by_test_id("banner")).to_be_visible()
-    await expect(page.get_by_test_id("retry")).to_be_visible()
-    await context.close()

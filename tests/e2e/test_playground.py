@@ -8,24 +8,14 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright, expect
+from playwright.async_api import Browser, ConsoleMessage, Page, expect
 
-from tests.e2e.fake_gateway import ORIGIN, launch, serve
+from tests.e2e.fake_gateway import ORIGIN, serve
 from tests.e2e.server_process import SETTINGS, GatewayProcess, running_gateway
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-SOON_MILLISECONDS = 10_000
 ATTACK = "<img src=x onerror=alert(1)>"
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    expect.set_options(timeout=SOON_MILLISECONDS)
-    async with async_playwright() as playwright:
-        browser = await launch(playwright)
-        yield browser
-        await browser.close()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -9,25 +9,14 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, ConsoleMessage, Locator, Page, async_playwright, expect
+from playwright.async_api import Browser, ConsoleMessage, Locator, Page, expect
 from playwright.async_api import TimeoutError as PlaywrightTimeout
 
-from tests.e2e.fake_gateway import launch
 from tests.e2e.server_process import CHAT, GatewayProcess, running_gateway
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-SOON_MILLISECONDS = 15_000
 BOTH = (*CHAT, "skyloom_shop:app")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    expect.set_options(timeout=SOON_MILLISECONDS)
-    async with async_playwright() as playwright:
-        browser = await launch(playwright)
-        yield browser
-        await browser.close()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -5,25 +5,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, BrowserContext, Locator, Page, async_playwright, expect
+from playwright.async_api import Browser, BrowserContext, Locator, Page, expect
 
-from tests.e2e.fake_gateway import launch
 from tests.e2e.fake_shop import FakeShop
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-SOON_MILLISECONDS = 10_000
 ATTACK = "<img src=x onerror=alert(1)>&lt;b&gt;<script>alert(2)</script>"
 CART_KEY = "skyloom.shop.cart.ada"
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    expect.set_options(timeout=SOON_MILLISECONDS)
-    async with async_playwright() as playwright:
-        browser = await launch(playwright)
-        yield browser
-        await browser.close()
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -8,21 +8,13 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page
 
 from tests.e2e.fake_chat import FakeChat
-from tests.e2e.fake_gateway import ORIGIN, STATIC, launch
+from tests.e2e.fake_gateway import ORIGIN, STATIC
 from tests.e2e.stub_socket import STUB, lost, run, stub_page
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
-        browser = await launch(playwright)
-        yield browser
-        await browser.close()
 
 
 @pytest_asyncio.fixture(loop_scope="module")
