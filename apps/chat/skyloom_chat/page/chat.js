@@ -107,6 +107,7 @@ async function join(name, { open: opens = true } = {}) {
     early.delete(name);
     for (const push of pushes) push();
     remember();
+    for (const draft of room.drafts.filter(({ state }) => state === "waiting")) say(room, draft);
     if (opens) open(name);
     else if (name === active) timeline.draw(missed);
     redraw();
@@ -200,6 +201,12 @@ async function leave() {
   }
   forget(name);
   await refreshDirectory();
+  if ([document.body, byId("leave")].includes(document.activeElement)) focusRooms();
+}
+
+/** Where the focus goes when what had it is gone. */
+function focusRooms() {
+  (document.querySelector(".room-item[aria-current]") ?? document.querySelector(".room-item") ?? byId("empty-action")).focus();
 }
 
 function forget(name) {
@@ -266,8 +273,12 @@ async function say(room, draft) {
   } catch (error) {
     // With `unsure` the message may be stored: the next join's history tells.
     draft.unsure = error.sent === true;
-    draft.state = "failed";
-    draft.reason = error instanceof RequestError ? `Not sent: ${error.message}` : draft.unsure ? "No answer; it may not have been sent." : "Not sent: no connection.";
+    if (error instanceof SessionLost && !draft.unsure) draft.state = "waiting"; // for the new session to be in the room
+    else {
+      draft.state = "failed";
+      draft.reason = error instanceof RequestError ? `Not sent: ${error.message}` : draft.unsure ? "No answer; it may not have been sent." : "Not sent: no connection.";
+      byId("announcer").textContent = draft.reason;
+    }
   }
   if (room.name === active) timeline.draw();
 }
@@ -330,6 +341,11 @@ function showMembers(on) {
   byId("show-members").setAttribute("aria-expanded", String(on));
 }
 
+function hideMembers() {
+  showMembers(false);
+  byId("show-members").focus();
+}
+
 /** Whether the reader has this room before their eyes. */
 function reading(name) {
   return name === active && !document.hidden && (chat.dataset.pane === "room" || !matchMedia("(max-width: 720px)").matches);
@@ -354,9 +370,15 @@ roomName.addEventListener("input", () => {
 roomName.addEventListener("focus", refreshForSearch);
 byId("empty-action").addEventListener("click", () => roomName.focus());
 byId("leave").addEventListener("click", leave);
-byId("back").addEventListener("click", () => { chat.dataset.pane = "rooms"; });
-byId("show-members").addEventListener("click", () => showMembers(byId("members").hidden));
-byId("hide-members").addEventListener("click", () => { showMembers(false); byId("show-members").focus(); });
+byId("back").addEventListener("click", () => {
+  chat.dataset.pane = "rooms";
+  focusRooms();
+});
+byId("show-members").addEventListener("click", () => {
+  showMembers(byId("members").hidden);
+  if (!byId("members").hidden) byId("hide-members").focus(); // where they come over the conversation
+});
+byId("hide-members").addEventListener("click", hideMembers);
 byId("room").addEventListener("click", (event) => {
   const over = !byId("members").hidden && !matchMedia("(min-width: 1100px)").matches;
   if (over && !event.target.closest("#show-members")) showMembers(false);
@@ -377,7 +399,7 @@ document.addEventListener("keydown", (event) => {
     event.preventDefault();
     chat.dataset.pane = "rooms";
     roomName.focus();
-  } else if (event.key === "Escape" && !byId("members").hidden && !matchMedia("(min-width: 1100px)").matches) showMembers(false);
+  } else if (event.key === "Escape" && !byId("members").hidden && !matchMedia("(min-width: 1100px)").matches) hideMembers();
 });
 document.addEventListener("visibilitychange", () => {
   const room = rooms.get(active);

@@ -54,7 +54,7 @@ export function drawMembers(room, me) {
     key: name,
     signature: String(name === me),
     build: () => el("li", { class: "member", data: { testid: "member", user: name } },
-      avatar(name), el("span", { class: "member-name" }, name), name === me && el("span", { class: "you" }, "you")),
+      avatar(name), el("span", { class: "member-name", dir: "auto", title: name }, name), name === me && el("span", { class: "you" }, "you")),
   })));
   byId("room-count").textContent = counted(room.memberCount, "member");
 }
@@ -73,26 +73,36 @@ function noRooms(filter, listed) {
 }
 
 function roomItem(name, members, unread, current, open) {
-  const label = [name, counted(members, "member"), unread ? `${unread} unread` : ""].filter(Boolean).join(", ");
   return el("li", {},
     el("button", {
-      type: "button", class: unread ? "room-item has-unread" : "room-item", "aria-label": label, "aria-current": current && "true",
+      type: "button", class: unread ? "room-item has-unread" : "room-item", "aria-current": current && "true",
       data: { testid: "room-item", room: name }, on: { click: open },
     },
-      el("span", { class: "hash", "aria-hidden": "true" }, "#"),
-      el("span", { class: "room-name" }, name),
-      unread ? el("span", { class: "badge", data: { testid: "unread" } }, unread > 99 ? "99+" : String(unread))
-        : el("span", { class: "count", title: counted(members, "member"), data: { testid: "member-count" } }, String(members))));
+      ...nameOf(name),
+      ...(unread
+        ? [el("span", { class: "badge", data: { testid: "unread" } }, unread > 99 ? "99+" : String(unread)), unseen(" unread")]
+        : memberCount(members))));
 }
 
 function otherItem(name, members, join) {
   return el("li", {},
-    el("button", {
-      type: "button", class: "room-item", "aria-label": `Join ${name}, ${counted(members, "member")}`,
-      data: { testid: "join-room", room: name }, on: { click: join },
-    },
-      el("span", { class: "hash", "aria-hidden": "true" }, "#"),
-      el("span", { class: "room-name" }, name),
-      el("span", { class: "count", title: counted(members, "member"), data: { testid: "member-count" } }, String(members)),
-      el("span", { class: "join", "aria-hidden": "true" }, "Join")));
+    el("button", { type: "button", class: "room-item", data: { testid: "join-room", room: name }, on: { click: join } },
+      unseen("Join "), ...nameOf(name), ...memberCount(members), el("span", { class: "join", "aria-hidden": "true" }, "Join")));
+}
+
+function nameOf(room) {
+  return [el("span", { class: "hash", "aria-hidden": "true" }, "#"), el("span", { class: "room-name", title: room }, room), " "];
+}
+
+function memberCount(members) {
+  const words = counted(members, "member");
+  const count = String(members);
+  return [
+    el("span", { class: "count", title: words, data: { testid: "member-count" } }, count), unseen(words.slice(count.length)),
+  ];
+}
+
+/** Words that only screen readers need. */
+function unseen(words) {
+  return el("span", { class: "unseen" }, words);
 }

@@ -17,7 +17,7 @@ export class Room {
     this.membersVersion = 0;
     /** Messages {kind: "message", id, user, text, time} in the order of their ids, and notices {kind: "notice", ..} between. */
     this.items = [];
-    /** The reader's own messages that have no answer yet: {key, text, state: "sending" | "failed", reason}. */
+    /** The reader's own messages that have no answer yet: {key, text, state: "sending" | "waiting" | "failed", reason}. */
     this.drafts = [];
     this.unread = 0;
     /** The id of the first message that was unread when the room was opened, for the divider. */

@@ -163,7 +163,7 @@ function frame({ user, text, time }, grouped, mine, data) {
   const names = ["message", grouped && "grouped", mine && "mine"].filter(Boolean).join(" ");
   return el("li", { class: names, data: { testid: "message", user, ...data } },
     grouped ? stamp : avatar(user),
-    !grouped && el("p", { class: "byline" }, el("span", { class: "author" }, user), mine && el("span", { class: "you" }, "you"), stamp),
+    !grouped && el("p", { class: "byline" }, el("span", { class: "author", dir: "auto" }, user), mine && el("span", { class: "you" }, "you"), stamp),
     el("p", { class: "text", data: { testid: "message-text" }, dir: "auto" }, text),
   );
 }
@@ -171,11 +171,11 @@ function frame({ user, text, time }, grouped, mine, data) {
 function notice({ user, verb, time }) {
   const when = new Date(time * 1000);
   return el("li", { class: "notice", data: { testid: "notice", user } },
-    el("span", {}, `${user} ${verb}`), el("time", { datetime: when.toISOString() }, clock.format(when)));
+    el("span", {}, el("bdi", {}, user), ` ${verb}`), el("time", { datetime: when.toISOString() }, clock.format(when)));
 }
 
 function divider(text, kind) {
-  return el("li", { class: `divider ${kind}`, role: "separator", data: { testid: `divider-${kind}` } }, el("span", {}, text));
+  return el("li", { class: `divider ${kind}`, data: { testid: `divider-${kind}` } }, el("span", {}, text));
 }
 
 function dayName(time) {

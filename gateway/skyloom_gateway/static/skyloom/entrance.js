@@ -1,7 +1,7 @@
 /** Coming in and going out: the form, the name that is remembered, and whether there is a connection. */
 
 import { Client } from "/skyloom.js";
-import { byId, hueOf, initials } from "./dom.js";
+import { byId, el, hueOf, initials } from "./dom.js";
 import { recall, record } from "./memory.js";
 
 const NAME = "skyloom.name"; // of the browser, and, while signed in, of the tab: pages of one tab share it
@@ -20,6 +20,8 @@ export class Entrance {
   /** @type {Client | null} */
   client = null;
   #page; #hooks; #countdown = 0; #alarm = 0; #title = document.title;
+  /** The banner: what is told, and what is only shown, as it changes every second. */
+  #told = el("span"); #shown = el("span", { "aria-hidden": "true" });
 
   /**
    * @param {string} page  id of the element to show once signed in
@@ -34,6 +36,7 @@ export class Entrance {
   constructor(page, hooks) {
     this.#page = byId(page);
     this.#hooks = hooks;
+    byId("banner-text").append(this.#told, " ", this.#shown);
     byId("sign-in-form").addEventListener("submit", (event) => {
       event.preventDefault();
       this.#signIn(byId("name").value.trim());
@@ -127,19 +130,24 @@ export class Entrance {
     if (status === "connected") label.textContent = "Connected";
     else if (status === "closed") {
       label.textContent = "Signed out";
-      byId("banner-text").textContent = closeCode === 4409 ? "You are connected elsewhere with this session." : `Signed out: ${reason}`;
+      this.#tell(closeCode === 4409 ? "You are connected elsewhere with this session." : `Signed out: ${reason}`);
     } else {
       const until = retryIn === null ? 0 : performance.now() + retryIn * 1000;
       const tell = () => {
         const left = Math.max(0, Math.ceil((until - performance.now()) / 1000));
         label.textContent = left ? `Retrying in ${left} s` : "Connecting…";
-        byId("banner-text").textContent = left ? `Connection lost. Trying again in ${left} s.` : "Connecting…";
+        this.#tell("Connection lost.", left ? `Trying again in ${left} s.` : "Connecting…");
         if (!byId("sign-in").hidden && retryIn !== null) byId("sign-in-note").textContent = "The server does not answer. Trying again…";
       };
       tell();
       if (until) this.#countdown = setInterval(tell, 500);
     }
     this.#hooks.status?.(status);
+  }
+
+  #tell(told, shown = "") {
+    if (this.#told.textContent !== told) this.#told.textContent = told;
+    this.#shown.textContent = shown;
   }
 
   /** A short cut is not worth a word: nothing is lost, and requests wait. */
