@@ -368,6 +368,16 @@ async def test_the_keyboard_does_it_all_and_keeps_its_place(shop: FakeShop, cont
     await page.get_by_test_id("order").focus()
     await page.keyboard.press("Enter")
     await bought(page, "50.00")
+    await expect(page.get_by_role("heading", name="Cart")).to_be_focused()  # the button is gone
+
+
+async def test_buttons_are_named_as_they_look(shop: FakeShop, context: BrowserContext) -> None:
+    shop.add("relic", "Relic", 10, 0)
+    page = await enter(shop, context)
+    await expect(page.get_by_role("button", name="Sold out Relic", exact=True)).to_be_disabled()
+    await page.get_by_role("button", name="Add to cart Iron sword", exact=True).click()
+    await page.get_by_role("button", name="Remove all", exact=True).click()
+    await expect(page.get_by_test_id("cart-none")).to_be_visible()
 
 
 async def test_on_a_phone_one_part_is_in_view_and_the_back_button_works(
@@ -389,6 +399,8 @@ async def test_on_a_phone_one_part_is_in_view_and_the_back_button_works(
     await expect(page.get_by_test_id("goods")).to_be_visible()
     for path in ("goods", "cart", "orders"):
         await page.get_by_test_id(f"tab-{path}").click()
+        for seen in (page.locator(".bar .mark"), page.get_by_role("main"), page.get_by_role("heading", level=1)):
+            await expect(seen).to_be_visible()
         assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
 
 

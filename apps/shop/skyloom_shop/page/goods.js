@@ -45,14 +45,14 @@ function card(item, qty, dear, locked, full, take) {
   return el("li", { class: available ? "item" : "item sold-out", data: { testid: "item", sku } },
     weave(sku),
     el("div", { class: "item-text" },
-      el("h2", { class: "item-name", dir: "auto", title: name, data: { testid: "item-name" } }, name),
+      el("h3", { class: "item-name", dir: "auto", title: name, data: { testid: "item-name" } }, name),
       el("p", { class: "item-facts" }, money(price, { testid: "price" }), stock(available)),
       dear && el("p", { class: "small warn", data: { testid: "dear" } }, "Above your balance")),
     qty ? stepper(item, qty, locked, take)
       : el("button", {
-        type: "button", class: "add", disabled: locked || full || !available, "aria-label": `Add ${name} to the cart`,
-        data: { testid: "add" }, on: { click: () => take(sku, 1) },
-      }, ...(!available ? ["Sold out"] : full ? ["Cart is full"] : ["Add", el("span", { class: "wide" }, " to cart")])));
+        type: "button", class: "add", disabled: locked || full || !available, data: { testid: "add" }, on: { click: () => take(sku, 1) },
+      }, ...(!available ? ["Sold out"] : full ? ["Cart is full"] : ["Add", el("span", { class: "wide" }, " to cart")]),
+      el("span", { class: "unseen" }, ` ${name}`)));
 }
 
 function stock(available) {

@@ -143,8 +143,15 @@ function refused({ id }, error) {
 /** After an order: the pushes that tell of it may have been before its answer, or be lost. */
 function changed() {
   draw();
+  queueMicrotask(keepFocus);
   refreshBalance.now();
   refreshOrders.now();
+}
+
+/** The button that was clicked was disabled meanwhile, and may be gone. */
+function keepFocus() {
+  if (![document.body, byId("order")].includes(document.activeElement)) return;
+  byId(byId("checkout").hidden ? "cart-title" : "order").focus({ preventScroll: true });
 }
 
 function refusal(id, error) {
