@@ -125,7 +125,10 @@ async def test_a_message_that_was_not_sent_is_announced(chat: FakeChat, context:
 
 async def test_the_focus_is_never_lost(chat: FakeChat, browser: Browser) -> None:
     context = await browser.new_context(viewport={"width": 390, "height": 844})
-    page = await enter(chat, context, "ada", "lobby")
+    page = await enter(chat, context, "ada")
+    await expect(page.get_by_test_id("room-name-input")).to_be_focused()
+    await join(page, "lobby")
+    await expect(page.get_by_test_id("text")).to_be_focused()
     await page.get_by_test_id("show-members").press("Enter")
     await expect(page.get_by_test_id("hide-members")).to_be_focused()
     await page.keyboard.press("Escape")

@@ -26,6 +26,7 @@ async def test_after_a_restart_the_page_is_back_in_its_rooms_with_what_it_missed
     await expect(page.get_by_test_id("status")).to_have_attribute("data-status", "connected")
     await expect(page.get_by_test_id("banner")).to_be_hidden()
     await expect(texts(page)).to_have_text(["before", "meanwhile"])
+    await expect(page.get_by_test_id("announcer")).to_have_text("1 new message")
     await expect(room_item(page, "raid").get_by_test_id("unread")).to_have_text("1")
     chat.post("lobby", "grace", "after")
     await expect(texts(page)).to_have_text(["before", "meanwhile", "after"])

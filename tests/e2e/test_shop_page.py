@@ -306,6 +306,10 @@ async def test_the_page_comes_back_by_itself(shop: FakeShop, context: BrowserCon
     shop.down = True
     await shop.sessions[0].close(1012)
     await expect(page.get_by_test_id("banner")).to_be_visible()
+    await page.set_viewport_size({"width": 1280, "height": 300})
+    await item(page, "egg").scroll_into_view_if_needed()
+    await expect(page.get_by_test_id("banner")).to_be_in_viewport(ratio=1)
+    await page.set_viewport_size({"width": 1280, "height": 800})
     await expect(page.get_by_test_id("order")).to_have_text("Waiting for the connection")
     await add(page, "rope")  # the cart is here
     shop.goods["sword"]["available"] = 1

@@ -1,16 +1,15 @@
 /** The chat page: what the reader does becomes requests, what the gateway pushes becomes rooms redrawn. */
 
-import { ConnectionLost, RequestError, SessionLost, SkyloomError } from "/skyloom.js";
-import { byId } from "/skyloom/dom.js";
+import { ConnectionLost, RequestError, SessionLost } from "/skyloom.js";
+import { byId, counted } from "/skyloom/dom.js";
 import { Entrance } from "/skyloom/entrance.js";
 import { recall, record } from "/skyloom/memory.js";
+import { Directory } from "./directory.js";
 import { ROOM_NAME, drawMembers, drawRooms, typingText } from "./lists.js";
 import { PAGE_MESSAGES, Room } from "./room.js";
 import { Timeline } from "./timeline.js";
 
 const TYPING_EVERY_SECONDS = 3; // how often a typing reader tells the others
-const DIRECTORY_EVERY_SECONDS = 15; // nothing is pushed about rooms one is not in
-const DIRECTORY_AGAIN_SECONDS = 2; // how soon after that a search may ask for the rooms again
 const TEXT_CHARACTERS_MAX = 2000;
 
 const ROOMS = "skyloom.chat.rooms";
@@ -19,10 +18,7 @@ const ROOMS = "skyloom.chat.rooms";
 let client = null;
 let active = "";
 let typedAt = 0;
-let directory = new Map();
-let directoryAt = -Infinity; // when it was asked for, by performance.now()
-let directoryTimer = 0;
-let listed = false;
+const directory = new Directory(() => client, () => redraw());
 /** @type {Map<string, Room>} */
 const rooms = new Map();
 /** What is pushed about rooms whose join is not answered yet: a push may overtake the answer. @type {Map<string, (() => void)[]>} */
@@ -53,11 +49,14 @@ async function entered({ recovered, first }) {
   if (first) for (const room of remembered()) rooms.set(room, new Room(room));
   if (recovered) return;
   const wanted = decodeURIComponent(location.hash.slice(1));
-  await Promise.all([refreshDirectory(), ...[...rooms.keys()].map((room) => join(room, { open: false }))]);
+  await Promise.all([directory.refresh(), ...[...rooms.keys()].map((room) => join(room, { open: false }))]);
   if (!first) return;
-  if (ROOM_NAME.test(wanted) && !rooms.has(wanted) && directory.has(wanted)) await join(wanted);
+  if (ROOM_NAME.test(wanted) && !rooms.has(wanted) && directory.rooms.has(wanted)) await join(wanted);
   else if (rooms.has(wanted)) open(wanted);
-  else showEmpty();
+  else {
+    showEmpty();
+    if (matchMedia("(hover: hover)").matches) roomName.focus(); // the form that had the focus is gone
+  }
 }
 
 function left() {
@@ -67,32 +66,9 @@ function left() {
   rooms.clear();
   active = "";
   directory.clear();
-  listed = false;
 }
 
 // Rooms
-
-async function refreshDirectory() {
-  directoryAt = performance.now();
-  clearTimeout(directoryTimer);
-  directoryTimer = 0;
-  try {
-    const answer = await client.request("chat.rooms");
-    directory = new Map(answer.rooms.map(({ room, members }) => [room, members]));
-    listed = true;
-  } catch (error) {
-    if (!(error instanceof SkyloomError)) throw error; // else the next refresh makes up for it
-  }
-  redraw();
-}
-
-/** Somebody searches, who wants to find what was made since. */
-function refreshForSearch() {
-  directoryTimer ||= setTimeout(() => {
-    directoryTimer = 0;
-    if (client?.status === "connected") refreshDirectory();
-  }, directoryAt + DIRECTORY_AGAIN_SECONDS * 1000 - performance.now());
-}
 
 async function join(name, { open: opens = true } = {}) {
   const pushes = [];
@@ -103,13 +79,16 @@ async function join(name, { open: opens = true } = {}) {
     rooms.set(name, room);
     const missed = room.enter(answer, client.user, seconds());
     if (!reading(name)) room.unread += missed;
-    directory.set(name, room.memberCount);
+    directory.rooms.set(name, room.memberCount);
     early.delete(name);
     for (const push of pushes) push();
     remember();
     for (const draft of room.drafts.filter(({ state }) => state === "waiting")) say(room, draft);
     if (opens) open(name);
-    else if (name === active) timeline.draw(missed);
+    else if (name === active) {
+      timeline.draw(missed);
+      if (missed) byId("announcer").textContent = counted(missed, "new message");
+    }
     redraw();
   } catch (error) {
     if (error.code === "chat.room_not_found" && rooms.has(name)) forget(name);
@@ -147,7 +126,7 @@ async function submitRoom(event) {
   }
   try {
     if (rooms.has(name)) open(name);
-    else if (directory.has(name)) await join(name);
+    else if (directory.rooms.has(name)) await join(name);
     else await create(name);
     roomName.value = "";
     redraw();
@@ -200,7 +179,7 @@ async function leave() {
     console.warn("chat: leaving", name, error.message); // the session leaves when it ends; here the room goes now
   }
   forget(name);
-  await refreshDirectory();
+  await directory.refresh();
   if ([document.body, byId("leave")].includes(document.activeElement)) focusRooms();
 }
 
@@ -257,7 +236,7 @@ function moved(name, user, verb, time) {
   const room = rooms.get(name);
   if (!room) return;
   room.moved(user, verb, time);
-  directory.set(name, room.memberCount);
+  directory.rooms.set(name, room.memberCount);
   if (name === active) timeline.draw();
   redraw();
 }
@@ -318,16 +297,16 @@ function typing() {
 // Drawing
 
 function redraw() {
-  drawRooms({ rooms, directory, active, filter: wantedRoom(), listed }, open, (name) => join(name));
+  drawRooms({ rooms, directory, active, filter: wantedRoom() }, open, (name) => join(name));
   const room = rooms.get(active);
   if (room) drawMembers(room, client.user);
   const unread = [...rooms.values()].reduce((sum, each) => sum + each.unread, 0);
   document.title = `${unread ? `(${unread}) ` : ""}${active ? `#${active} · ` : ""}Skyloom chat`;
-  const some = directory.size > 0;
+  const some = directory.rooms.size > 0;
   byId("empty-title").textContent = byId("hint-title").textContent = some ? "Pick a room" : "Start the first room";
   byId("empty-text").textContent = some ? "Open one from the list, or make a new one." : "Nobody has made one yet. Give yours a short name.";
   byId("hint-text").textContent = some ? "Tap one to join it, or type a name above to make your own." : "Nobody has made one yet. Type a short name above.";
-  byId("hint").hidden = active !== "" || !listed;
+  byId("hint").hidden = active !== "" || !directory.listed;
   drawTyping();
 }
 
@@ -365,9 +344,9 @@ byId("room-form").addEventListener("submit", submitRoom);
 roomName.addEventListener("input", () => {
   roomError(null);
   redraw();
-  if (!rooms.has(wantedRoom()) && !directory.has(wantedRoom())) refreshForSearch();
+  if (!rooms.has(wantedRoom()) && !directory.rooms.has(wantedRoom())) directory.search();
 });
-roomName.addEventListener("focus", refreshForSearch);
+roomName.addEventListener("focus", () => directory.search());
 byId("empty-action").addEventListener("click", () => roomName.focus());
 byId("leave").addEventListener("click", leave);
 byId("back").addEventListener("click", () => {
@@ -407,9 +386,6 @@ document.addEventListener("visibilitychange", () => {
   room.unread = 0;
   redraw();
 });
-setInterval(() => {
-  if (!document.hidden && client?.status === "connected" && !chat.hidden) refreshDirectory();
-}, DIRECTORY_EVERY_SECONDS * 1000);
 setInterval(() => {
   drawTyping();
   const changed = [...rooms.values()].filter((room) => room.giveUpMissing(seconds()));

@@ -9,18 +9,18 @@ export const ROOM_NAME = /^[A-Za-z0-9_-]{1,64}$/;
 /**
  * @param {object} state
  * @param {Map<string, import("./room.js").Room>} state.rooms  those the reader is in
- * @param {Map<string, number>} state.directory                every room's members, by name
+ * @param {import("./directory.js").Directory} state.directory   all there are
  * @param {string} state.active @param {string} state.filter
  * @param {(name: string) => void} open @param {(name: string) => void} join
  */
-export function drawRooms({ rooms, directory, active, filter, listed }, open, join) {
+export function drawRooms({ rooms, directory: { rooms: all, listed }, active, filter }, open, join) {
   const wanted = filter.toLowerCase();
   const matches = (name) => name.toLowerCase().includes(wanted);
   const joined = [...rooms.values()].filter((room) => matches(room.name));
-  const others = [...directory].filter(([name]) => !rooms.has(name) && matches(name));
+  const others = [...all].filter(([name]) => !rooms.has(name) && matches(name));
   others.sort(([a, m], [b, n]) => n - m || alphabet.compare(a, b));
   reconcile(byId("joined"), joined.map((room) => {
-    const members = room.joined ? room.memberCount : (directory.get(room.name) ?? 0);
+    const members = room.joined ? room.memberCount : (all.get(room.name) ?? 0);
     const current = room.name === active;
     return {
       key: room.name,
@@ -40,7 +40,7 @@ export function drawRooms({ rooms, directory, active, filter, listed }, open, jo
   none.textContent = noRooms(filter, listed);
   const submit = byId("room-submit");
   submit.hidden = !filter;
-  submit.textContent = rooms.has(filter) ? "Open" : directory.has(filter) ? "Join" : "Create";
+  submit.textContent = rooms.has(filter) ? "Open" : all.has(filter) ? "Join" : "Create";
 }
 
 /** The members of a room; called at every change of anything, so it looks first whether they are the same. */
