@@ -7,6 +7,7 @@ import pytest
 
 from skyloom import Expired, NotExecuted, Service, Unknown, rpc
 from skyloom.testing import Diverged, Event, Sim, simulate
+from skyloom.testing.trace import Trace
 from tests.testing.world import Caller, Log
 
 pytestmark = pytest.mark.sim(seeds=30)
@@ -145,6 +146,19 @@ def test_no_finally_runs_when_the_world_of_a_crash_is_gone() -> None:
     simulate(main, seeds=range(3))
     gc.collect()
     assert cleaned == []
+
+
+def test_a_run_that_is_over_keeps_no_trace() -> None:
+    traces: list[Trace] = []
+
+    async def main(sim: Sim) -> None:
+        traces.append(sim.trace)
+        node = await sim.node()
+        await node.start_service(Careful, [])
+        node.crash()
+
+    simulate(main, seeds=range(3))
+    assert [(trace.count > 0, list(trace)) for trace in traces] == [(True, [])] * 4
 
 
 async def test_a_crash_at_any_event_leaves_every_call_with_an_end(sim: Sim) -> None:

@@ -196,6 +196,8 @@ def simulate(
                 again, other = run_seed(main, seed)
                 if again != run:
                     raise Diverged(_difference(trace, other, seed))
+                other.clear()
+            trace.clear()  # most of what a world that has crashed weighs, which is never freed: see `abandon`
             if number % COLLECT_EVERY_RUNS == COLLECT_EVERY_RUNS - 1:
                 gc.collect()
     finally:

@@ -101,6 +101,10 @@ class Trace:
     def __len__(self) -> int:
         return self.count
 
+    def clear(self) -> None:
+        """Forget the lines; what was counted and hashed stays."""
+        self._last.clear()
+
     def tail(self, lines: int) -> str:
         """The last events, as text."""
         return "\n".join(str(event) for event in list(self._last)[-lines:])
