@@ -5,7 +5,7 @@ Needs nothing but Python 3.11 or later. The first run makes .venv and installs S
 development; later runs reuse it until pyproject.toml, constraints.txt or the Python version change.
 
   run    [arguments]       serve the demo apps on http://127.0.0.1:8000 and TCP 8001, data in .skyloom/;
-                           the arguments go to `skyloom gateway`
+                           the arguments go to `skyloom gateway`. `.venv/bin/skyloom console` looks inside
   test   [arguments]       run the tests; the arguments go to pytest
   lint                     check style, types and layers
   fix                      format, and repair what can be repaired by itself

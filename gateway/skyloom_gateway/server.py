@@ -187,7 +187,10 @@ class Server:
         pages.add_dynamic("/metrics", Metrics(self.node, self.gate, connections, lambda: self.ready).page)
         root = self.node.root
         admin = AdminListener(lambda link: Line(root, link), pages, admin_settings(self.settings.gateway, port), timers)
-        _, self.admin_port = await admin.start()
+        try:
+            _, self.admin_port = await admin.start()
+        except OSError as error:  # the operator may not know that there is a third port
+            raise OSError(error.errno, f"gateway.admin_port: {error.strerror}") from None
         self._admin = admin
 
     def _pages(self) -> Pages:

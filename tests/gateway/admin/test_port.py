@@ -46,7 +46,7 @@ async def test_it_listens_on_loopback_alone_whatever_the_server_does() -> None:
 
 async def test_a_port_in_use_is_said() -> None:
     async with Server([echo], settings(admin_port=0)) as server:
-        with pytest.raises(OSError, match=f"127.0.0.1:{server.admin_port} is already in use"):
+        with pytest.raises(OSError, match=f"gateway.admin_port: 127.0.0.1:{server.admin_port} is already in use"):
             await Server([echo], settings(admin_port=server.admin_port)).start()
 
 
