@@ -24,7 +24,7 @@ class Worker(Service):
 
     @rpc
     async def block(self) -> None:
-        time.sleep(0.3)  # noqa: ASYNC251  # blocking is what is measured
+        time.sleep(0.6)  # noqa: ASYNC251  # blocking is what is measured
 
     @rpc
     async def fork_off(self) -> None:
@@ -94,11 +94,11 @@ async def test_the_lag_of_the_loop_is_measured() -> None:
         worker = await start(node, Worker)
         while node.loop_lag.total < 2:
             await node.root.sleep(0.02)
-        assert node.loop_lag.sum < 0.2
+        before = node.loop_lag.sum
         await node.call(worker.address, "lua", "block")
         seen = node.loop_lag.total
         while node.loop_lag.total < seen + 2:
             await node.root.sleep(0.02)
-        assert node.loop_lag.sum > 0.2
-        assert sum(node.loop_lag.counts[7:]) == 1  # over 0.1 s
+        assert node.loop_lag.sum > before + 0.2
+        assert sum(node.loop_lag.counts[7:]) >= 1  # over 0.1 s
         assert node_status(node).loop_lag_seconds == node.loop_lag.sum / node.loop_lag.total
