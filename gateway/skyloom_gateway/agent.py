@@ -47,12 +47,14 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias, TypeVar, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from skyloom import Failed, Service
 from skyloom.message.value import Handed
 from skyloom_gateway.auth.identity import NO_CLAIMS
-from skyloom_gateway.push import ClientRef, Push, fan_out
+from skyloom_gateway.load import kind
+from skyloom_gateway.push import ClientRef, Push, fan_out, refuse_undeclared
 from skyloom_gateway.wire import CODECS, Malformed
 from skyloom_gateway.wire.fields import is_route
 
@@ -67,6 +69,11 @@ INVALID_BODY_ERRORS_MAX: Final = 16
 
 INVALID_BODY_ERRORS_READ_MAX: Final = 1024
 """Validation errors of one body that are looked at: telling all 30,000 that fit a frame would take 50 ms."""
+
+INVALID_BODY_ERRORS_SAID: Final = 3
+"""Of them, those that stand in the error's message."""
+
+INVALID_BODY_MESSAGE_CHARS_MAX: Final = 400
 
 INVALID_BODY_CHARS_MAX: Final = 128
 """The longest text in the description of a validation error; a field's name may be the client's own."""
@@ -101,6 +108,8 @@ class Route:
     concurrent: bool
     body: TypeAdapter[Any] | None
     answer: TypeAdapter[Any] | None
+    model: type[BaseModel] | None
+    """What the handler is declared to return, where that is one model."""
     validate: Callable[[object], Any] | None
     """Checks the body; None when the handler takes none."""
     errors: tuple[type[Failed], ...]
@@ -187,6 +196,8 @@ class Agent(Service):
 
     def push(self, push: Push) -> None:
         """Send this agent's client a message unasked."""
+        if not push.declared:
+            refuse_undeclared(push)
         body = self._codec.encode_body(push)
         as_json = body if self._codec.name == "json" else None
         self.send(self.client.gate, "client", push.route, as_json, None if as_json else body, (self.client.session,))
@@ -250,7 +261,14 @@ class Agent(Service):
                     self._busy = False
         if not route.is_request:
             return b""
-        return self._codec.encode_body({} if answer is None else answer)
+        if answer is None and route.model is None:
+            answer = {}
+        elif route.model is not None and not isinstance(answer, route.model):
+            raise _wrong_answer(route, answer, f"it is declared to return {route.model.__name__}")
+        try:
+            return self._codec.encode_body(answer)
+        except (PydanticSerializationError, TypeError, ValueError) as error:
+            raise _wrong_answer(route, answer, f"that cannot be encoded: {error}") from None
 
     async def _guard(self, route: Route, body: bytes | Handed) -> Any:
         """Let the handler run if the client may call it."""
@@ -304,15 +322,22 @@ class Agent(Service):
                 )
             if name in routes:
                 raise TypeError(f"{cls.__name__}: route {name!r} has two handlers")
-            body, answer = _types(cls, handler, name)
+            body, answer, model = _types(cls, handler, name)
             validate = None if body is None else body.validator.validate_python
             declared = _errors(cls, name, errors)
             guarded = allow is not None or cls.on_authorize is not Agent.on_authorize
             routes[name] = Route(
-                name, handler, is_request, concurrent, body, answer, validate, declared, allow, guarded
+                name, handler, is_request, concurrent, body, answer, model, validate, declared, allow, guarded
             )
         cls.routes = routes
         return routes
+
+
+def _wrong_answer(route: Route, answer: object, why: str) -> TypeError:
+    if inspect.iscoroutine(answer):
+        answer.close()  # else Python warns of it, too
+        why = "an `await` is missing"
+    return TypeError(f"{route.handler.__qualname__} ({route.name!r}) returned {kind(answer)}: {why}")
 
 
 def _errors(cls: type, route: str, errors: tuple[Any, ...]) -> tuple[type[Failed], ...]:
@@ -339,9 +364,12 @@ def _invalid_body(invalid: ValidationError) -> InvalidBody:
     found = invalid.errors(include_url=False, include_context=False, include_input=False)[:INVALID_BODY_ERRORS_MAX]
     chars = INVALID_BODY_CHARS_MAX
     places = [[part[:chars] if isinstance(part, str) else part for part in error["loc"]] for error in found]
-    fields = ", ".join(".".join(map(str, place)) or "body" for place in places[:3])
+    said = [
+        f"{'.'.join(map(str, place)) or 'body'}: {error['msg'][:chars]}"
+        for error, place in zip(found[:INVALID_BODY_ERRORS_SAID], places, strict=False)
+    ]
     return InvalidBody(
-        f"the body does not fit: {fields[:200]}",
+        f"the body does not fit: {'; '.join(said)[:INVALID_BODY_MESSAGE_CHARS_MAX]}",
         details={
             "errors": [
                 {**error, "loc": place, "msg": error["msg"][:chars]} for error, place in zip(found, places, strict=True)
@@ -350,7 +378,9 @@ def _invalid_body(invalid: ValidationError) -> InvalidBody:
     )
 
 
-def _types(cls: type, handler: Any, route: str) -> tuple[TypeAdapter[Any] | None, TypeAdapter[Any] | None]:
+def _types(
+    cls: type, handler: Any, route: str
+) -> tuple[TypeAdapter[Any] | None, TypeAdapter[Any] | None, type[BaseModel] | None]:
     where = f"{cls.__name__}.{handler.__name__} ({route!r})"
     if not inspect.iscoroutinefunction(handler):
         raise TypeError(f"{where}: write it as `async def`")
@@ -364,4 +394,5 @@ def _types(cls: type, handler: Any, route: str) -> tuple[TypeAdapter[Any] | None
     return (
         TypeAdapter(hints[parameters[0]]) if parameters else None,
         None if answer is None or answer is type(None) else TypeAdapter(answer),
+        answer if isinstance(answer, type) and issubclass(answer, BaseModel) else None,
     )

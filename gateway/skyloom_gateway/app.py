@@ -94,6 +94,7 @@ class App:
                     f"app {name!r}: push {push.__name__} needs a route: class {push.__name__}(Push, route=...)"
                 )
             self._own("push", push.route)
+            push.declared = True
         for number, service in enumerate(self.services):
             where = f"app {name!r}: service {service.__name__}"
             if service.name is None:

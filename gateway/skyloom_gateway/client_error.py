@@ -37,6 +37,12 @@ KEY_REUSED: Final = WireError(
 )
 
 
+UNLOGGED: Final = frozenset(
+    {"skyloom.failed", "skyloom.start_failed", "skyloom.child_refused", "skyloom.no_answer", "skyloom.cancelled"}
+)
+"""Codes of which the service that raised them has logged nothing, though a client is told no more than INTERNAL."""
+
+
 def unknown_route(route: str, *, is_request: bool) -> WireError:
     """What to say of a route that nobody has, or that has another kind of frame."""
     text = f"no route {route!r} here" if is_request else f"no route {route!r} here for this kind of frame"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, NoReturn
 
 from pydantic import BaseModel
 
@@ -23,11 +23,14 @@ class Push(BaseModel):
     """
 
     route: ClassVar[str]
+    declared: ClassVar[bool] = False
+    """Whether an `App` has it among its `pushes`, and so the contract with the clients."""
 
     def __init_subclass__(cls, *, route: str | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if route is not None:
             cls.route = route
+            cls.declared = False
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
@@ -46,11 +49,20 @@ class ClientRef(NamedTuple):
     encoding: str
 
 
+def refuse_undeclared(push: Push) -> NoReturn:
+    """Raise TypeError: clients know nothing of this push."""
+    name = type(push).__name__
+    raise TypeError(f"push {name} ({push.route!r}) is in no app's contract: write App(..., pushes=[{name}])")
+
+
 def fan_out(service: Service, clients: Iterable[ClientRef], push: Push) -> None:
     """Push one message to many clients: encoded once for each encoding, sent once to each gate.
 
     Pushes of one service reach each client in the order of these calls. Clients that are gone are passed over.
+    Raises TypeError for a push that no `App` has among its `pushes`.
     """
+    if not push.declared:
+        refuse_undeclared(push)
     sessions: dict[Address, list[str]] = {}
     encodings = set()
     for gate, session, encoding in clients:

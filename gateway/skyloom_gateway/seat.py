@@ -21,6 +21,7 @@ from skyloom_gateway.client_error import (
     OVERLOADED,
     TOO_BIG,
     UNAVAILABLE,
+    UNLOGGED,
     client_error,
     unknown_route,
 )
@@ -393,6 +394,12 @@ class Seat:
     def _tellable(self, error: CallError) -> WireError:
         """`client_error`, in a form that surely fits a frame: details are whatever the app put there."""
         told = client_error(error)
+        if told is INTERNAL and error.code in UNLOGGED:
+            self.log.error(
+                "a client is told gateway.internal",
+                error=str(error),
+                remedy="for more, raise a Failed with a code of the app's: class X(Failed, code='<app>.<what>')",
+            )
         try:
             size = len(self.session.codec.error(0, told))
         except ValueError as fault:

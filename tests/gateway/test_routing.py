@@ -57,7 +57,7 @@ async def test_a_notify_has_no_answer(ada: Player) -> None:
 async def test_an_invalid_body_does_not_reach_the_handler(ada: Player) -> None:
     error = await ada.error("echo.say", text=12345678)
     assert (error.code, error.kind, error.retryable) == ("gateway.invalid_body", ErrorKind.INVALID_ARGUMENT, False)
-    assert error.message == "the body does not fit: text"
+    assert error.message == "the body does not fit: text: Input should be a valid string"
     assert error.details == {
         "errors": [{"type": "string_type", "loc": ["text"], "msg": "Input should be a valid string"}]
     }
@@ -89,7 +89,8 @@ async def test_a_body_that_is_no_map(ada: Player) -> None:
     ada.feed(ada.codec.request(1, "echo.say", ada.codec.encode_body([1, 2])))
     (told,) = await ada.frames()
     assert isinstance(told, ErrorFrame)
-    assert (told.id, told.error.code, told.error.message) == (1, "gateway.invalid_body", "the body does not fit: body")
+    assert (told.id, told.error.code) == (1, "gateway.invalid_body")
+    assert told.error.message.startswith("the body does not fit: body: Input should be a valid dictionary")
 
 
 async def test_a_nested_body_that_is_no_msgpack(world: World) -> None:

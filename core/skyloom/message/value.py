@@ -11,6 +11,7 @@ The packed form is msgpack with the extension types below.
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import sys
 import threading
 from datetime import date, datetime, time, timedelta
@@ -204,7 +205,8 @@ def _to_ext(value: object) -> msgpack.ExtType:
         return msgpack.ExtType(_ENUM, _packb([*_name(kind), value.value]))
     if isinstance(value, Enum):
         return msgpack.ExtType(_ENUM, _packb([*_name(kind), value.name]))
-    return msgpack.ExtType(_OBJECT, _packb([*_name(kind), _state(value)]))
+    state = _state(value)
+    return msgpack.ExtType(_OBJECT, _packb([*_name(kind), state]))
 
 
 def _name(kind: type) -> tuple[str, str]:
@@ -224,10 +226,11 @@ def _state(value: object) -> object:
         return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return list(value)
-    raise ValueRefused(
-        f"a {type(value).__qualname__} cannot cross a service boundary: send plain data, a dataclass, an enum or a "
-        "pydantic model"
-    )
+    remedy = "send plain data, a dataclass, an enum or a pydantic model"
+    if inspect.iscoroutine(value):
+        value.close()  # else Python warns of it, too
+        remedy = "an `await` is missing"
+    raise ValueRefused(f"a {type(value).__qualname__} cannot cross a service boundary: {remedy}")
 
 
 def _from_ext(code: int, data: bytes) -> Any:

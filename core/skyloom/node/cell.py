@@ -134,7 +134,8 @@ class Cell:
         found = self.protocols.get(ptype)
         if found is None:
             known = ", ".join(sorted(key for key in self.protocols if isinstance(key, str)))
-            raise LookupError(f"no protocol {ptype!r} here; register_protocol it, or use one of {known}")
+            method = f"; to call a method, write call(dest, 'lua', {ptype!r}, ...)" if isinstance(ptype, str) else ""
+            raise LookupError(f"no protocol {ptype!r} here; register_protocol it, or use one of {known}{method}")
         return found
 
     def _session_for(self, deadline: float, now: float) -> int:
@@ -321,7 +322,9 @@ class Cell:
         assert self.pending is not None
         pending = self.pending.pop(session, None)
         if pending is not None:
-            pending.settle(Expired(f"{pending.destination} did not answer in time"))
+            callee = self.node.cells.get(pending.destination)
+            title = pending.destination if callee is None else callee.service.title
+            pending.settle(Expired(f"{title} did not answer in time"))
 
     # -- answers coming in -----------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from skyloom.message.errors import (
 from skyloom.message.value import ATOMS, copied
 from skyloom.node.current_task import swap_current_task
 from skyloom.node.dead_letters import traceback_text
-from skyloom.node.handling import NotBegun
+from skyloom.node.handling import NotBegun, handled
 from skyloom.node.pending import OPEN, Pending
 from skyloom.node.worker import IDLE, WORKERS_IDLE_MAX, Worker
 
@@ -177,25 +177,32 @@ class Executor:
 
     def _fault(self, cell: Cell, message: Message, error: BaseException) -> CallError:
         """What the caller is told of an error in a handler; the rest goes into our log."""
+        title = cell.service.title
         if isinstance(error, NotBegun):
             if not message.session:
                 self._node.dead_letters.add(self._node.clock.time(), cell.address, message, error.code)
             return error_from_values(error_to_values(error))
         if isinstance(error, Failed):
             if not message.session:
-                log.warning("handler failed", service=cell.service.title, code=error.code, message=error.message)
+                log.warning(
+                    "handler failed",
+                    service=title,
+                    handling=handled(cell, message),
+                    code=error.code,
+                    message=error.message,
+                )
             try:
                 return error_from_values(copied(error_to_values(error)))
             except ValueRefused as refused:
                 error = refused
         if isinstance(error, asyncio.CancelledError):
             if cell.address not in self._node.cells:
-                return Unknown(f"{cell.service.title} ended while it handled the call")
+                return Unknown(f"{title} ended while it handled the call")
             return Failed("the handler was cancelled", code="skyloom.cancelled", kind="aborted")
         if isinstance(error, Expired):  # of a call of the handler's own: whoever did not answer is to be looked at
-            log.warning("handler ran out of time", service=cell.service.title, ptype=message.ptype, error=error.message)
+            log.warning("handler ran out of time", service=title, handling=handled(cell, message), error=error.message)
             return Failed(error.message, code=error.code, kind=error.kind, details=dict(error.details))
-        log.error("handler failed", service=cell.service.title, ptype=message.ptype, exc_info=error)
+        log.error("handler failed", service=title, handling=handled(cell, message), exc_info=error)
         node, trace = self._node, traceback_text(error)
         node.dead_letters.add(node.clock.time(), cell.address, message, "skyloom.internal", trace)
         if isinstance(error, CallError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import TYPE_CHECKING, Any, Final
 
 from skyloom.message.errors import Failed, NotExecuted
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from skyloom.node.cell import Cell
 
 _LUA, _QUEUE, _ERROR, _DEBUG = int(Ptype.LUA), int(Ptype.QUEUE), int(Ptype.ERROR), int(Ptype.DEBUG)
+
+NAME_SHOWN_CHARS: Final = 64
+"""Of the name of a method, in errors and in the log."""
 
 NO_ANSWER: Final = "the handler ended without an answer"
 
@@ -53,9 +57,8 @@ def _begin_rpc(cell: Cell, message: Message) -> Coroutine[Any, Any, object]:
     name = args[0] if args else None
     method = cell.methods.get(name) if type(name) is str else None
     if method is None:
-        shown = repr(name[:64]) if isinstance(name, str) else f"a {type(name).__name__}"
         raise NotBegun(
-            f"{type(cell.service).__name__} has no @rpc method {shown}",
+            f"{type(cell.service).__name__} has no @rpc method {_missing(cell, name)}",
             code="skyloom.no_method",
             kind="unimplemented",
             retryable=False,
@@ -64,6 +67,32 @@ def _begin_rpc(cell: Cell, message: Message) -> Coroutine[Any, Any, object]:
         return method(cell.service, *args[1:])
     except TypeError as error:  # binding the arguments failed: a coroutine's body has not begun here
         raise NotBegun(str(error), code="skyloom.bad_arguments", kind="invalid_argument", retryable=False) from None
+
+
+def _missing(cell: Cell, name: object) -> str:
+    """The name of a method that is not there, and what may be meant."""
+    if not isinstance(name, str):
+        return f"by this name: {type(name).__name__} is no text"
+    shown = repr(name[:NAME_SHOWN_CHARS])
+    if callable(getattr(cell.service, name, None)):
+        return f"{shown}; mark its method of that name with @rpc"
+    near = difflib.get_close_matches(name[:NAME_SHOWN_CHARS], cell.methods, n=1)
+    return f"{shown}; did you mean {near[0]!r}?" if near else shown
+
+
+def handled(cell: Cell, message: Message) -> str:
+    """What a message asks for, for the log: its protocol, and the method or route."""
+    protocol = cell.protocols.get(message.ptype)
+    if protocol is None:
+        return str(message.ptype)
+    payload = message.payload
+    if type(payload) is bytes and message.ptype in (_LUA, _QUEUE):
+        try:
+            payload = protocol.from_payload(payload)
+        except ValueError:
+            payload = ()
+    first = payload[0] if payload and type(payload) is tuple else None
+    return f"{protocol.name} {first[:NAME_SHOWN_CHARS]}" if isinstance(first, str) else protocol.name
 
 
 def _unpack(cell: Cell, message: Message) -> tuple[Any, ...]:

@@ -101,6 +101,7 @@ class LoopWatch:
                 service=self._running(),
                 stack="".join(stack),
                 node=self._node.name,
+                remedy="await what takes long, or run it by asyncio.to_thread",
             )
         elif strikes == OVERLOAD_STRIKES:
             self._node.counters["loop_overloaded"] += 1

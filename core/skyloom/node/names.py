@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from typing import TYPE_CHECKING, Final
 
 from skyloom.message.errors import NameTaken
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 NAME_CHARS_MAX: Final = 128
 NAMES_MAX: Final = 100_000
+NAMES_COMPARED_MAX: Final = 200
 
 
 class Names:
@@ -23,6 +25,12 @@ class Names:
         self._addresses: dict[str, Address] = {}
         self._names: dict[Address, list[str]] = {}
         self._waiting: dict[str, list[asyncio.Future[Address]]] = {}
+
+    def near(self, name: str) -> str | None:
+        """The name that is most like one that is not there; None on a node that has too many to look."""
+        if len(self._addresses) > NAMES_COMPARED_MAX:
+            return None
+        return next(iter(difflib.get_close_matches(name, self._addresses, n=1)), None)
 
     def register(self, name: str, address: Address) -> None:
         """Give `address` a name. Raises NameTaken when another service has it, ValueError for a bad name."""

@@ -223,7 +223,9 @@ class Node:
                 return found
             left = deadline - self.now()
             if left <= 0:
-                raise UnknownName(f"no service is registered as {name!r}")
+                near = self.names.near(name)
+                remedy = "" if near is None else f"; did you mean {near!r}?"
+                raise UnknownName(f"no service is registered as {name!r}{remedy}")
             future: asyncio.Future[Address] = self.loop.create_future()
             self.names.wait(name, future)
             try:
@@ -276,6 +278,7 @@ class Node:
             try:
                 dest = await self.find(name, 0)
             except UnknownName as error:
+                log.warning("a message was sent to nobody", service=cell.service.title, reason=error.message)
                 self.refuse(message, Address(self.name, 0), error)
             else:
                 self.post(dest, message)

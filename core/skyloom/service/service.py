@@ -301,6 +301,8 @@ class Service:
         being handled and shares its deadline; else it has no request. With `critical` an exception crashes the
         service, for what it cannot do without: its writer, its tick.
         """
+        if not asyncio.iscoroutine(coroutine):
+            raise TypeError(f"fork: a coroutine is needed, as in fork(self.work()), not a {type(coroutine).__name__}")
         cell, request = self._cell, CURRENT.get() if inherit else None
         task = cell.node.run_task(cell, coroutine, f"{self.title} fork", request)
         if critical:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -22,9 +24,21 @@ class Timer:
         callback: Callable[..., Coroutine[Any, Any, object]],
         args: tuple[object, ...],
     ) -> None:
+        if not callable(callback):
+            if asyncio.iscoroutine(callback):
+                callback.close()
+            raise TypeError(
+                f"timeout: a method and its arguments are needed, as in timeout(5, self.close, reason), not a "
+                f"{type(callback).__name__}"
+            )
+
         async def run() -> None:
             await service.sleep(seconds)
-            await callback(*args)
+            coroutine = callback(*args)
+            if not inspect.isawaitable(coroutine):
+                name = getattr(callback, "__qualname__", repr(callback))
+                raise TypeError(f"timeout: {name} is no `async def`")
+            await coroutine
 
         self._task = service.fork(run())
 

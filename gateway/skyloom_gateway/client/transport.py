@@ -78,7 +78,9 @@ class WebSocketTransport:
         except InvalidURI as error:
             raise ConnectFailed(f"not a WebSocket address: {url}") from error
         except (OSError, InvalidHandshake) as error:
-            raise ConnectFailed(f"cannot connect to {url}: {error}") from error
+            no_path = isinstance(error, InvalidHandshake) and urlsplit(url).path in ("", "/")
+            remedy = "; the path is missing: a gateway's is /ws" if no_path else ""
+            raise ConnectFailed(f"cannot connect to {url}: {error}{remedy}") from error
         if connection.subprotocol != codec.subprotocol:
             await connection.close()
             raise ConnectFailed(f"{url} does not speak {codec.subprotocol}; is it a Skyloom gateway's /ws?")

@@ -116,6 +116,17 @@ async def test_a_gateway_without_our_encoding_is_a_failure() -> None:
             await connect(served.url, auth=GUEST, encoding="json")
 
 
+async def test_an_address_without_its_path_is_told_so() -> None:
+    async with serve_websocket(
+        ServerConnection.wait_closed, "127.0.0.1", 0, process_request=lambda connection, _: connection.respond(404, "")
+    ) as other:
+        port = other.sockets[0].getsockname()[1]
+        with pytest.raises(ConnectFailed, match="HTTP 404; the path is missing: a gateway's is /ws"):
+            await connect(f"ws://127.0.0.1:{port}", auth=GUEST)
+        with pytest.raises(ConnectFailed, match=r"HTTP 404\Z"):
+            await connect(f"ws://127.0.0.1:{port}/wss", auth=GUEST)
+
+
 async def test_a_websocket_server_of_another_kind_is_refused() -> None:
     async with serve_websocket(ServerConnection.wait_closed, "127.0.0.1", 0) as other:
         port = other.sockets[0].getsockname()[1]
