@@ -133,7 +133,7 @@ def request(
         errors: what it may raise that clients are to tell apart: subclasses of `Failed`, each with a code of its own.
             They stand in the contract; the gateway's own errors, which every route may meet, do so without this.
     """
-    return _marked(route, True, concurrent, allow, tuple(errors))
+    return _marked(route, True, concurrent, allow, errors)
 
 
 def notify(route: str, *, allow: Allow | None = None, errors: Sequence[type[Failed]] = ()) -> Callable[[H], H]:
@@ -141,16 +141,22 @@ def notify(route: str, *, allow: Allow | None = None, errors: Sequence[type[Fail
 
     An error of a notify comes to the client with id 0.
     """
-    return _marked(route, False, False, allow, tuple(errors))
+    return _marked(route, False, False, allow, errors)
 
 
-def _marked(route: str, is_request: bool, *more: object) -> Callable[[H], H]:
+def _marked(
+    route: str, is_request: bool, concurrent: bool, allow: Allow | None, errors: Sequence[type[Failed]]
+) -> Callable[[H], H]:
+    name = "@request" if is_request else "@notify"
     if not isinstance(route, str):
-        name = "@request" if is_request else "@notify"
         raise TypeError(f"{name} needs the route's name: write {name}('<app>.<name>')")
+    if allow is not None and not callable(allow):
+        raise TypeError(f"{name}({route!r}): allow is {kind(allow)}, not a method that says who may call it")
+    if not isinstance(errors, list | tuple):
+        raise TypeError(f"{name}({route!r}): errors is {kind(errors)}, not a list of classes")
 
     def mark(handler: H) -> H:
-        setattr(handler, _ROUTE_MARK, (route, is_request, *more))
+        setattr(handler, _ROUTE_MARK, (route, is_request, concurrent, allow, tuple(errors)))
         return handler
 
     return mark
@@ -384,10 +390,15 @@ def _types(
     where = f"{cls.__name__}.{handler.__name__} ({route!r})"
     if not inspect.iscoroutinefunction(handler):
         raise TypeError(f"{where}: write it as `async def`")
-    parameters = list(inspect.signature(handler).parameters)[1:]
+    own, *parameters = list(inspect.signature(handler).parameters) or [""]
     if len(parameters) > 1:
         raise TypeError(f"{where}: it takes one body, not {len(parameters)} arguments")
-    hints = get_type_hints(handler, include_extras=True)
+    try:
+        hints = get_type_hints(handler, include_extras=True)
+    except NameError as error:
+        raise TypeError(f"{where}: {error}; import it at run time, and not for type checkers alone") from None
+    if not own or own in hints:
+        raise TypeError(f"{where}: its first argument is self, and then comes the body")
     if parameters and parameters[0] not in hints:
         raise TypeError(f"{where}: give its argument {parameters[0]!r} a type, such as a pydantic model")
     answer = hints.get("return")

@@ -81,8 +81,15 @@ class App:
         self.description = description
         self.watchdog = watchdog
         try:
+            signature(agent).bind(None, "", {})
+        except TypeError as error:
+            raise AppError(
+                f"app {name!r}: agent {agent.__name__}: {error}; it is made with client, user and claims: pass them on"
+                " to super().__init__, or do what is yours in on_start"
+            ) from None
+        try:
             self.routes = agent.bind_routes()
-        except (TypeError, NameError) as error:  # a type that is imported for type checkers only is a NameError
+        except TypeError as error:
             raise AppError(f"app {name!r}: {error}") from error
         except PydanticUserError as error:
             raise AppError(f"app {name!r}: {error.message.splitlines()[0]}") from error
@@ -114,6 +121,8 @@ class App:
                 ) from None
 
     def _own(self, what: str, route: str) -> None:
+        if not isinstance(route, str):
+            raise AppError(f"app {self.name!r}: {what}'s route is {kind(route)}, not text")
         if not route.startswith(f"{self.name}."):
             raise AppError(f"app {self.name!r}: {what} {route!r} must begin with '{self.name}.'")
         if not is_route(route):

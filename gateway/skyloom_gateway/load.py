@@ -9,8 +9,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
+import skyloom
+
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+_OURS: Final = (Path(__file__).parent, Path(skyloom.__file__).parent)
+"""Where a fault in an operator's module is noticed, but does not lie."""
 
 _MODULE: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*\Z")
 
@@ -68,5 +73,6 @@ def _cause(module: str, error: Exception) -> str:
         return f"{error.msg} ({error.filename}, line {error.lineno})"
     said = (str(error).splitlines() or [""])[0]
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<frozen")]
-    where = f"{frames[-1].filename}, line {frames[-1].lineno}; " if len(frames) > 1 else ""
+    theirs = [frame for frame in frames if not any(Path(frame.filename).is_relative_to(folder) for folder in _OURS)]
+    where = f"{theirs[-1].filename}, line {theirs[-1].lineno}; " if theirs else ""
     return f"{type(error).__name__}: {said} ({where}`python -c 'import {module}'` shows more)"

@@ -99,6 +99,24 @@ class Unimported(Agent):
     async def ask(self, body: OnlyForCheckers) -> None: ...  # type: ignore[name-defined]  # noqa: F821 - what is tested
 
 
+class Selfless(Agent):
+    @request("app.ask")
+    async def ask(body: Body) -> None: ...  # type: ignore[misc]  # noqa: N805 - what is tested
+
+
+class Bare(Agent):
+    @request("app.ask")
+    async def ask() -> None: ...  # type: ignore[misc]  # what is tested
+
+
+class Closed(Agent):
+    def __init__(self) -> None: ...
+
+
+class Numbered(Push, route=3):
+    text: str
+
+
 class Nameless(Service):
     pass
 
@@ -160,7 +178,20 @@ class Routeless(Push):
             "errors: AlsoMissing and Missing have the same code 'app.missing'",
         ),
         (lambda: App("app", agent=Schemaless), "Unable to generate pydantic-core schema for <class"),
-        (lambda: App("app", agent=Unimported), "'OnlyForCheckers' is not defined"),
+        (
+            lambda: App("app", agent=Unimported),
+            "Unimported.ask ('app.ask'): name 'OnlyForCheckers' is not defined; import it at run time",
+        ),
+        (
+            lambda: App("app", agent=Selfless),
+            "Selfless.ask ('app.ask'): its first argument is self, and then comes the",
+        ),
+        (lambda: App("app", agent=Bare), "Bare.ask ('app.ask'): its first argument is self"),
+        (
+            lambda: App("app", agent=Closed),
+            "agent Closed: too many positional arguments; it is made with client, user and claims: pass them on",
+        ),
+        (lambda: App("app", agent=Fine, pushes=[Numbered]), "push's route is an int, not text"),
         (lambda: App("app", agent=Fine, pushes=[Shouted]), "push 'echo.shouted' must begin with 'app.'"),
         (lambda: App("app", agent=Fine, pushes=[Routeless]), "push Routeless needs a route"),
         (lambda: App("app", agent=Fine, services=[Nameless]), "service Nameless needs a class attribute `name`"),
@@ -238,6 +269,10 @@ def test_apps_that_cannot_be_loaded(spec: str, said: str) -> None:
             "\nimport no_such",
             "ModuleNotFoundError: No module named 'no_such' (HERE, line 2; `python -c 'import broken'`",
         ),
+        (
+            "from skyloom_gateway import request\n@request\nasync def ask(self): ...",
+            "TypeError: @request needs the route's name: write @request('<app>.<name>') (HERE, line 2; `python",
+        ),
         ("1 / 0", "ZeroDivisionError: division by zero (HERE, line 1; `python -c 'import broken'` shows more)"),
         (
             "from skyloom_gateway import App\napp = App('x', agent=3)",
@@ -260,6 +295,13 @@ def test_a_decorator_without_its_route() -> None:
 
             @decorator  # type: ignore[arg-type]  # what is tested
             async def ask(self: Agent) -> None: ...
+
+
+def test_a_decorator_that_is_given_the_wrong_thing() -> None:
+    with pytest.raises(TypeError, match=r"@request\('app.ask'\): allow is a str, not a method that says who may"):
+        request("app.ask", allow="admin")  # type: ignore[arg-type]  # what is tested
+    with pytest.raises(TypeError, match=r"@notify\('app.ask'\): errors is the class Missing, not a list of classes"):
+        notify("app.ask", errors=Missing)  # type: ignore[arg-type]  # what is tested
 
 
 def test_an_rpc_that_hides_what_every_service_has() -> None:
