@@ -16,11 +16,11 @@ What to write::
         async def on_resume(self) -> None: ...  # the client is back
         async def on_stop(self) -> None: ...  # the client's session has ended
 
-A handler may leave `body` out, and return None for an empty answer. Raise a `Failed` with a code of your app's to
-answer with an error; the client sees code, kind, message and details. Name its class in the route's `errors`: then the
-contract (`skyloom schema`) and the clients made from it know it, with its docstring for description. Whatever else is
-raised reaches the client as ``gateway.internal`` and nothing more. A body that does not validate is answered
-``gateway.invalid_body``, and the handler never sees it.
+A handler may leave `body` out, and return None for an empty answer; one that is declared to return a model returns
+that. Raise a `Failed` with a code of your app's to answer with an error; the client sees code, kind, message and
+details. Name its class in the route's `errors`: then the contract (`skyloom schema`) and the clients made from it know
+it, with its docstring for description. Whatever else is raised reaches the client as ``gateway.internal`` and nothing
+more. A body that does not validate is answered ``gateway.invalid_body``, and the handler never sees it.
 
 Who may call a route is for the route to say, by a method of the agent's::
 

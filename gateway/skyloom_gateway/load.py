@@ -71,6 +71,10 @@ def _cause(module: str, error: Exception) -> str:
         return f"no {error.name!r} is installed, nor in the folder {Path.cwd()}"
     if isinstance(error, SyntaxError):
         return f"{error.msg} ({error.filename}, line {error.lineno})"
+    if isinstance(
+        error, skyloom.CannotStart
+    ):  # such as a package that is not installed: its text is all there is to say
+        return str(error)
     said = (str(error).splitlines() or [""])[0]
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith("<frozen")]
     theirs = [frame for frame in frames if not any(Path(frame.filename).is_relative_to(folder) for folder in _OURS)]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Push(BaseModel):
-    """The body of a push; a subclass names its route::
+    """The body of a push; a subclass names its route, and stands in its app's ``pushes``::
 
     class ChatMessage(Push, route="chat.message"):
         room: str

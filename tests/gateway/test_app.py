@@ -273,6 +273,10 @@ def test_apps_that_cannot_be_loaded(spec: str, said: str) -> None:
             "from skyloom_gateway import request\n@request\nasync def ask(self): ...",
             "TypeError: @request needs the route's name: write @request('<app>.<name>') (HERE, line 2; `python",
         ),
+        (
+            "from skyloom import CannotStart\nraise CannotStart('no map: set MAP')",
+            "module 'broken' cannot be imported: no map: set MAP",
+        ),
         ("1 / 0", "ZeroDivisionError: division by zero (HERE, line 1; `python -c 'import broken'` shows more)"),
         (
             "from skyloom_gateway import App\napp = App('x', agent=3)",
