@@ -325,6 +325,6 @@ async def test_a_nested_call_that_is_not_answered_in_time_is_one_line_in_the_log
     assert caught.value.code == "skyloom.expired"
     (line,) = logs
     assert (line["event"], line["log_level"]) == ("handler ran out of time", "warning")
-    assert line["error"] == f"{hanging} did not answer in time"
+    assert line["error"] == f"Hanging{hanging} did not answer in time"
     assert "exc_info" not in line
     assert not node.dead_letters.by_reason, "it is no poison"

@@ -19,12 +19,12 @@ class Answer(BaseModel):
     text: str
 
 
-class Unsaid(Push, route="wrong.unsaid"):
-    text: str
-
-
 class Said(Push, route="wrong.said"):
     text: str
+
+
+class Unsaid(Said, route="wrong.unsaid"):
+    """In no contract, though what it is made from is."""
 
 
 class Other(Service):
