@@ -8,6 +8,8 @@ from tests.e2e.fake_chat import FakeChat
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
+ANSWER_MILLISECONDS = 10_000
+REJOIN_MILLISECONDS = 5_000
 RETURN_MILLISECONDS = 60_000
 
 
@@ -99,6 +101,34 @@ async def test_after_a_restart_who_was_there_returns_silently_and_who_is_new_is_
     arrive(chat, "lobby", "linus")
     await expect(notices(page)).to_contain_text([*told, "grace left", "grace joined", "linus joined"])
     await expect(page.get_by_test_id("member")).to_have_count(5)
+
+
+async def test_who_is_new_in_a_room_too_full_to_list_is_not_guessed(chat: FakeChat, context: BrowserContext) -> None:
+    chat.unlisted = 1000
+    await context.clock.install(time="2030-01-01T12:00")
+    page = await enter(chat, context, "ada", "lobby")
+    await restart(chat, page, "lobby", "carl")
+    await expect(page.get_by_test_id("member").filter(has_text="carl")).to_be_visible()
+    await expect(notices(page)).to_have_count(0)
+
+
+async def test_a_room_that_cannot_be_entered_again_at_once_is_tried_again(
+    chat: FakeChat, context: BrowserContext
+) -> None:
+    chat.heartbeat_seconds = 3600
+    await context.clock.install(time="2030-01-01T12:00")
+    page = await enter(chat, context, "ada", "lobby")
+    await page.clock.pause_at("2030-01-01T13:00")
+    chat.unanswered.add("chat.join")
+    await restart(chat, page, "lobby")
+    await say(page, "I am back")
+    await page.clock.run_for(ANSWER_MILLISECONDS)
+    await expect(page.get_by_test_id("room-error")).to_contain_text("no answer")
+    chat.unanswered.clear()
+    await page.clock.run_for(REJOIN_MILLISECONDS)
+    await expect(page.get_by_test_id("room-error")).to_have_text("")
+    chat.post("lobby", "grace", "hello")
+    await expect(texts(page)).to_have_text(["hello", "I am back"])  # which was refused
 
 
 async def test_two_restarts_in_a_row_announce_nobody(chat: FakeChat, context: BrowserContext) -> None:

@@ -1,6 +1,6 @@
 /** The chat page: what the reader does becomes requests, what the gateway pushes becomes rooms redrawn. */
 
-import { ConnectionLost, RequestError, SessionLost } from "/skyloom.js";
+import { ConnectionLost, RequestError, RequestTimeout, SessionLost } from "/skyloom.js";
 import { byId, counted } from "/skyloom/dom.js";
 import { Entrance } from "/skyloom/entrance.js";
 import { recall, record } from "/skyloom/memory.js";
@@ -10,6 +10,7 @@ import { PAGE_MESSAGES, Room } from "./room.js";
 import { Timeline } from "./timeline.js";
 
 const TYPING_EVERY_SECONDS = 3; // how often a typing reader tells the others
+const REJOIN_SECONDS = 5; // between one try to be back in a room and the next
 const TEXT_CHARACTERS_MAX = 2000;
 
 const ROOMS = "skyloom.chat.rooms";
@@ -93,10 +94,19 @@ async function join(name, { open: opens = true } = {}) {
   } catch (error) {
     if (error.code === "chat.room_not_found" && rooms.has(name)) forget(name);
     else if (error instanceof SessionLost && !rooms.has(name)) setTimeout(() => join(name, { open: opens })); // a new session
-    else if (!(error instanceof ConnectionLost)) roomError(error);
+    else if (!(error instanceof ConnectionLost)) {
+      roomError(error);
+      if (rooms.has(name) && (error.retryable || error instanceof RequestTimeout)) setTimeout(() => rejoin(name), REJOIN_SECONDS * 1000);
+    }
   } finally {
     if (early.get(name) === pushes) early.delete(name);
   }
+}
+
+/** Once more into a room of the reader's that the new session could not enter. */
+function rejoin(name) {
+  roomError(null);
+  if (rooms.has(name) && client?.status === "connected") join(name, { open: false });
 }
 
 /** Handle a push of a room: at once, or after the answer to the join that is on its way. */
