@@ -6,7 +6,7 @@ from playwright.async_api import Browser, BrowserContext, expect
 from tests.e2e.chat_reader import enter, join, room_item, say, texts
 from tests.e2e.fake_chat import FakeChat
 
-pytestmark = pytest.mark.asyncio(loop_scope="module")
+pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.ci]
 
 
 async def test_enter_sends_and_shift_enter_breaks_the_line(chat: FakeChat, context: BrowserContext) -> None:

@@ -108,6 +108,7 @@ async def test_two_join_talk_and_one_leaves(gateway: GatewayProcess, browser: Br
     await ada.go()
 
 
+@pytest.mark.ci
 async def test_two_windows_of_one_person_show_the_same(gateway: GatewayProcess, browser: Browser) -> None:
     first = await Person.arrive(browser, gateway, "ada")
     await first.join("windows")
@@ -127,6 +128,7 @@ async def test_two_windows_of_one_person_show_the_same(gateway: GatewayProcess, 
     await first.go()
 
 
+@pytest.mark.ci
 async def test_markup_in_names_and_texts_is_only_text(gateway: GatewayProcess, browser: Browser) -> None:
     ada = await Person.arrive(browser, gateway, ATTACK)
     bob = await Person.arrive(browser, gateway, "bob")
@@ -143,6 +145,7 @@ async def test_markup_in_names_and_texts_is_only_text(gateway: GatewayProcess, b
     await bob.go()
 
 
+@pytest.mark.ci
 async def test_all_that_was_said_can_be_scrolled_to(gateway: GatewayProcess, browser: Browser) -> None:
     # Long enough that answers are cut to what a connection takes at once.
     texts = [f"{n:03} " + "\U0001f3b2" * 1990 for n in range(70)]

@@ -103,6 +103,7 @@ async def test_after_a_restart_who_was_there_returns_silently_and_who_is_new_is_
     await expect(page.get_by_test_id("member")).to_have_count(5)
 
 
+@pytest.mark.ci
 async def test_who_is_new_in_a_room_too_full_to_list_is_not_guessed(chat: FakeChat, context: BrowserContext) -> None:
     chat.unlisted = 1000
     await context.clock.install(time="2030-01-01T12:00")
@@ -112,6 +113,7 @@ async def test_who_is_new_in_a_room_too_full_to_list_is_not_guessed(chat: FakeCh
     await expect(notices(page)).to_have_count(0)
 
 
+@pytest.mark.ci
 async def test_a_room_that_cannot_be_entered_again_at_once_is_tried_again(
     chat: FakeChat, context: BrowserContext
 ) -> None:
@@ -131,6 +133,7 @@ async def test_a_room_that_cannot_be_entered_again_at_once_is_tried_again(
     await expect(texts(page)).to_have_text(["hello", "I am back"])  # which was refused
 
 
+@pytest.mark.ci
 async def test_two_restarts_in_a_row_announce_nobody(chat: FakeChat, context: BrowserContext) -> None:
     chat.heartbeat_seconds = 3600
     await context.clock.install(time="2030-01-01T12:00")

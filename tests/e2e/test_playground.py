@@ -66,6 +66,7 @@ async def send(page: Page, route: str, **values: str) -> dict[str, Any]:
     return answer
 
 
+@pytest.mark.ci
 async def test_every_route_of_the_contract_is_listed(play: Page) -> None:
     await expect(play.locator('[data-testid="route"][data-kind="request"]')).to_have_text(
         ["chat.create_room", "chat.history", "chat.join", "chat.leave", "chat.rooms", "chat.say"]
@@ -162,6 +163,7 @@ async def test_the_connection_can_be_cut_and_nothing_is_lost(play: Page, gateway
     await bob.close()
 
 
+@pytest.mark.ci
 async def test_who_signs_out_leaves_nothing_behind(play: Page) -> None:
     await send(play, "chat.create_room", room="behind")
     await play.get_by_test_id("sign-out").click()
@@ -173,12 +175,14 @@ async def test_who_signs_out_leaves_nothing_behind(play: Page) -> None:
     await expect(play.get_by_test_id("frames")).not_to_contain_text("behind")
 
 
+@pytest.mark.ci
 async def test_what_lets_somebody_in_is_not_shown(play: Page) -> None:
     frames = play.get_by_test_id("frames")
     await expect(frames).to_contain_text('"key":"•••"')
     assert (await frames.inner_text()).count('"key":') == (await frames.inner_text()).count('"key":"•••"')
 
 
+@pytest.mark.ci
 async def test_other_credentials_can_be_given_and_are_checked(browser: Browser, gateway: GatewayProcess) -> None:
     page = await browser.new_page()
     await page.goto(f"{gateway.url}/play/")
@@ -253,6 +257,7 @@ async def test_a_form_for_every_kind_of_schema(browser: Browser) -> None:
     await page.close()
 
 
+@pytest.mark.ci
 async def test_a_gateway_with_it_off_has_no_playground(browser: Browser, tmp_path: Any) -> None:
     async with running_gateway(tmp_path, settings=("gateway.playground=false",)) as gateway:
         page = await browser.new_page()
