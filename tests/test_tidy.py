@@ -103,7 +103,7 @@ def swallowed_cancellations() -> Iterator[str]:
     # Ruff bans this in the packages only: tests may use the rest of its banned list, and that is one rule.
     for path, module in modules():
         for node in ast.walk(module):
-            if isinstance(node, ast.Attribute) and ast.unparse(node) == "asyncio.wait_for":
+            if isinstance(node, ast.Attribute) and node.attr == "wait_for" and ast.unparse(node) == "asyncio.wait_for":
                 yield at(path, node.lineno, "wait_for swallows cancellations on 3.11; use asyncio.timeout")
 
 

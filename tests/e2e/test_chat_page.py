@@ -55,6 +55,7 @@ async def test_pushes_that_overtake_the_answer_to_a_join_are_not_lost(chat: Fake
     await expect(page.get_by_test_id("room-count")).to_have_text("4 members")
 
 
+@pytest.mark.ci
 async def test_a_room_too_full_to_list_is_counted(chat: FakeChat, context: BrowserContext) -> None:
     chat.unlisted = 1000
     page = await enter(chat, context, "ada", "lobby")
@@ -82,6 +83,7 @@ async def test_a_room_name_that_cannot_be_is_refused_on_the_spot(chat: FakeChat,
     assert all(frame.get("route") != "chat.create_room" for frame in chat.sessions[0].received)
 
 
+@pytest.mark.ci
 async def test_other_rooms_count_what_is_unread_and_mark_where_it_begins(
     chat: FakeChat, context: BrowserContext
 ) -> None:
@@ -98,6 +100,7 @@ async def test_other_rooms_count_what_is_unread_and_mark_where_it_begins(
     await expect(page).to_have_title("#raid · Skyloom chat")
 
 
+@pytest.mark.ci
 async def test_the_unsent_text_of_each_room_is_kept(chat: FakeChat, context: BrowserContext) -> None:
     page = await enter(chat, context, "ada", "raid", "lobby")
     await page.get_by_test_id("text").fill("for the lobby")
@@ -107,6 +110,7 @@ async def test_the_unsent_text_of_each_room_is_kept(chat: FakeChat, context: Bro
     await expect(page.get_by_test_id("text")).to_have_value("for the lobby")
 
 
+@pytest.mark.ci
 async def test_scrolling_up_loads_all_that_was_said_once_and_in_order(chat: FakeChat, context: BrowserContext) -> None:
     for n in range(120):
         chat.post("lobby", "grace", f"message {n}")
@@ -121,6 +125,7 @@ async def test_scrolling_up_loads_all_that_was_said_once_and_in_order(chat: Fake
     await expect(page.get_by_test_id("load-older")).to_be_hidden()
 
 
+@pytest.mark.ci
 async def test_what_is_read_stays_put_when_older_or_newer_messages_come(
     chat: FakeChat, context: BrowserContext
 ) -> None:
@@ -141,6 +146,7 @@ async def test_what_is_read_stays_put_when_older_or_newer_messages_come(
     await expect(page.get_by_test_id("jump")).to_be_hidden()
 
 
+@pytest.mark.ci
 async def test_typing_is_told_both_ways_and_ends_with_the_message(chat: FakeChat, context: BrowserContext) -> None:
     ada = await enter(chat, context, "ada", "lobby")
     bob = await enter(chat, context, "bob", "lobby")
@@ -152,6 +158,7 @@ async def test_typing_is_told_both_ways_and_ends_with_the_message(chat: FakeChat
     await expect(bob.get_by_test_id("typing")).to_have_text("")
 
 
+@pytest.mark.ci
 async def test_markup_in_names_and_texts_is_only_text(chat: FakeChat, context: BrowserContext) -> None:
     attack = "<img src=x onerror=document.title='owned'><b>x</b>"
     ada = await enter(chat, context, attack[:64], "lobby")
@@ -179,6 +186,7 @@ async def test_a_refused_name_says_why(chat: FakeChat, context: BrowserContext) 
     await expect(page.get_by_test_id("name-input")).to_be_focused()
 
 
+@pytest.mark.ci
 async def test_signing_out_forgets_the_rooms_and_keeps_the_name(chat: FakeChat, context: BrowserContext) -> None:
     page = await enter(chat, context, "ada", "lobby")
     await page.get_by_test_id("sign-out").click()

@@ -177,6 +177,7 @@ async def test_an_order_outlives_a_reload(shop: FakeShop, context: BrowserContex
     assert len(set(shop.placed)) == len(shop.orders["ada"]) == 1
 
 
+@pytest.mark.ci
 async def test_an_error_that_settles_nothing_is_tried_again(shop: FakeShop, context: BrowserContext) -> None:
     page = await enter(shop, context)
     await add(page, "sword")
@@ -189,6 +190,7 @@ async def test_an_error_that_settles_nothing_is_tried_again(shop: FakeShop, cont
     assert len(set(shop.placed)) == 1
 
 
+@pytest.mark.ci
 async def test_which_errors_settle_an_order(shop: FakeShop, context: BrowserContext) -> None:
     page = await shop.open(context)
     errors = {
