@@ -11,7 +11,7 @@ import structlog
 import uvloop
 from typer.testing import CliRunner
 
-from skyloom import Address, CallError, Expired, NameTaken, Node, NotExecuted, Service, rpc
+from skyloom import Address, CallError, Expired, NameTaken, Node, NotExecuted, Service, Unknown, rpc
 from skyloom.testing.record import VERSION
 from skyloom.testing.replay import NotReplayable, ReplayDiverged, read, replay
 from skyloom_gateway.cli import main
@@ -257,11 +257,48 @@ def test_a_recording_ends_with_its_service(tmp_path: Path) -> None:
             calls = [asyncio.ensure_future(node.call(address, "lua", "juggle", n, timeout=20)) for n in range(3)]
             await asyncio.sleep(0.01)
             node.kill(address)
-            await asyncio.wait(calls)
+            await asyncio.gather(*calls, return_exceptions=True)
 
     asyncio.run(kill_it())
     assert read(path)[1][-1] == ["ended"]
     replay(path, Juggler)
+
+
+class Gatherer(Service):
+    """Is killed when what it gathers has ended, and `gather` does not know yet."""
+
+    name = "GATHERER"
+    ended = asyncio.Event()
+
+    async def one(self) -> None:
+        self.ended.set()
+
+    @rpc
+    async def gather(self, in_a_task: bool) -> None:
+        async def both() -> None:
+            await asyncio.gather(self.one())
+
+        await (asyncio.create_task(both()) if in_a_task else both())
+
+
+@pytest.mark.parametrize("in_a_task", [False, True])
+def test_a_recording_that_ends_amid_a_gather(tmp_path: Path, in_a_task: bool) -> None:
+    path = tmp_path / "killed.record"
+
+    async def kill_it() -> None:
+        Gatherer.ended = asyncio.Event()
+        async with Node("n", watch_loop=False) as node:
+            node.record("GATHERER", str(path))
+            address = await node.spawn(Gatherer)
+            calling = asyncio.ensure_future(node.call(address, "lua", "gather", in_a_task))
+            await Gatherer.ended.wait()
+            node.kill(address)
+            with pytest.raises(Unknown):
+                await calling
+
+    asyncio.run(kill_it())
+    assert [event[0] for event in read(path)[1][-2:]] == ["step", "ended"]
+    replay(path, Gatherer)
 
 
 def test_the_command_line_says_what_is_no_service() -> None:

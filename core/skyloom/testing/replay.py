@@ -124,13 +124,15 @@ class ReplayLog(Log):
             self.stop()
 
     def stop(self) -> None:
-        """The replay is over: nothing waits for its turn any more."""
+        """The replay is over: nothing waits for its turn any more, and nothing of the service's own runs."""
         self.over = True
-        for _, args in self.callbacks.values():
+        callbacks, self.callbacks = self.callbacks, {}
+        for noted, args in callbacks.values():
+            if str(getattr(noted.callback, "__module__", "")).startswith("asyncio."):
+                noted.run(args)  # `gather`'s: without it the handler that waits for it could not be cancelled
             for arg in args:
                 if hasattr(arg, "send"):  # an abandoned generator's last step, which nobody will take
                     arg.close()
-        self.callbacks.clear()
 
     def ask(self, what: str, ask: Callable[[], None]) -> None:
         if running() is not self:
