@@ -15,7 +15,7 @@ from sqlalchemy import Connection, update
 from skyloom import Failed
 from skyloom_shop import make_app, order, order_book, stock
 from skyloom_shop.payment import Payment
-from skyloom_shop.provider import PaymentProvider
+from skyloom_shop.provider import OutsideProvider, PaymentProvider
 from skyloom_shop.schema import holds
 from tests.e2e.bank import UNLUCKY, Bank
 
@@ -43,7 +43,7 @@ class CardPayment(Payment):
     """PAYMENT that takes the money there."""
 
     def make_provider(self) -> PaymentProvider:
-        return Bank()
+        return OutsideProvider(self.writes, Bank())
 
 
 wallet = make_app()

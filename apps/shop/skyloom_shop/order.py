@@ -1,7 +1,7 @@
 """ORDER: takes orders through their steps, each exactly once, whatever crashes in between.
 
     agent --create_order--> ORDER --hold, confirm, release--> INVENTORY
-                              |  '--charge_wallets, process_payment, refund--> PAYMENT
+                              |  '--process_payments, refund--> PAYMENT
                               '-- the order book: each step is written down before the next
 
 Orders that come to the same step in the same moment are asked for in one message, and written in one transaction; each
@@ -93,7 +93,7 @@ class OrderService(Service):
         self._holds: Batcher[Hold, None] = self._together("INVENTORY", "hold")
         self._confirms: Batcher[str, None] = self._together("INVENTORY", "confirm")
         self._releases: Batcher[str, None] = self._together("INVENTORY", "release")
-        self._charges: Batcher[Charge, Charged | None] = self._together("PAYMENT", "charge_wallets")
+        self._charges: Batcher[Charge, Charged | None] = self._together("PAYMENT", "process_payments")
         reserve, intend, charge, confirm, record = STEPS
         self._saga: Saga[Order] = Saga(
             self,
@@ -164,7 +164,7 @@ class OrderService(Service):
         reach("order.before_charge")
         payment = self._payment(order)
         charged = await self._charges.submit(payment)
-        if charged is None:  # not from a wallet
+        if charged is None:  # it would have kept the others waiting
             charged = cast("Charged", await self._ask("PAYMENT", "process_payment", payment))
         reach("order.after_charge")
         return replace(order, transaction_id=charged.transaction_id)

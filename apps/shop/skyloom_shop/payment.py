@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from skyloom import Failed, Service, rpc
+from skyloom import Service, rpc
 from skyloom.sql import DatabaseError
 from skyloom_shop import ledger
 from skyloom_shop.answers import Answers, told
 from skyloom_shop.crash_points import reach
 from skyloom_shop.database import Writes, read_for_client, storage_failed
 from skyloom_shop.ledger import Charge, Charged, Visit
-from skyloom_shop.provider import PaymentProvider, charge_outside, refund_outside
+from skyloom_shop.provider import PaymentProvider, Wallets
 
 
 class Payment(Service):
-    """See the module's docstring. Without a provider of its own it charges the wallets of the ledger.
+    """See the module's docstring. It charges the wallets of the ledger.
 
-    To take money elsewhere, subclass it, return a `PaymentProvider` from `make_provider`, and serve that class in the
-    place of this one.
+    To take money elsewhere, subclass it, return another `PaymentProvider` from `make_provider`, and serve that class
+    in the place of this one.
     """
 
     name = "PAYMENT"
@@ -24,12 +24,12 @@ class Payment(Service):
     handlers_max = 10_000
 
     async def on_start(self) -> None:
-        self._writes = Writes(self)
+        self.writes = Writes(self)
         self.provider = self.make_provider()
 
-    def make_provider(self) -> PaymentProvider | None:
-        """Who takes the money; None for the wallets."""
-        return None
+    def make_provider(self) -> PaymentProvider:
+        """Who takes the money."""
+        return Wallets(self.writes)
 
     @rpc
     async def balance(self, user: str) -> int:
@@ -41,7 +41,7 @@ class Payment(Service):
         if found is not None:
             return found
         try:
-            return await self._writes.one(ledger.balance, Visit(user, self.clock.time()))
+            return await self.writes.one(ledger.balance, Visit(user, self.clock.time()))
         except DatabaseError as error:
             raise storage_failed(error) from None
 
@@ -52,31 +52,19 @@ class Payment(Service):
         Raises InsufficientFunds or the provider's own refusal, for good; ChargeVoided when it was refunded before.
         Any other error leaves it unknown: ask again, or refund.
         """
-        if self.provider is None:
-            answer = await self._writes.one(ledger.charge, wish)
-        else:
-            answer = await charge_outside(self.provider, self._writes, wish)
+        charged = await self.provider.charge(wish)
         reach("ledger.after_charge")
-        if isinstance(answer, Failed):
-            raise answer
-        return answer
+        return charged
 
     @rpc
-    async def charge_wallets(self, wishes: tuple[Charge, ...]) -> Answers[Charged | None]:
-        """`process_payment` for many orders. None for all of them when the money is not in the wallets: a provider may
-        keep one order waiting, and the others shall not wait for that.
-        """
-        if self.provider is not None:
-            return (None,) * len(wishes)
-        answers = await self._writes.many(ledger.charge, wishes)
+    async def process_payments(self, wishes: tuple[Charge, ...]) -> Answers[Charged | None]:
+        """`process_payment` for many orders; None for one that has to be asked for by itself."""
+        answers = await self.provider.charge_each(wishes)
         reach("ledger.after_charge")
         return told(answers)
 
     @rpc
     async def refund(self, wish: Charge) -> None:
         """Give back what the order was charged; what was not charged yet never will be. Harmless when repeated."""
-        if self.provider is None:
-            await self._writes.one(ledger.begin_refund, wish)
-        else:
-            await refund_outside(self.provider, self._writes, wish)
+        await self.provider.refund(wish)
         reach("ledger.after_refund")

@@ -1,4 +1,4 @@
-"""A payment provider outside of the shop, as bad as they come: it times out after charging, answers late, and fails."""
+"""A payment processor, as bad as they come: it times out after charging, answers late, and fails."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from skyloom import Failed
 from skyloom_shop.payment import Payment
-from skyloom_shop.provider import PaymentProvider
+from skyloom_shop.provider import OutsideProvider, PaymentProvider
 
 LIMIT = 12_000  # what a card is good for
 
@@ -18,12 +18,12 @@ class CardDeclined(Failed, code="card.declined", kind="failed_precondition"):
 
 
 class CardTrouble(Exception):
-    """The connection to the provider broke: nobody knows what it did."""
+    """The connection to the processor broke: nobody knows what it did."""
 
 
 @dataclass
 class Card:
-    """The provider. What it does is decided by `mood`: each call takes one, and "" is a good one.
+    """The processor. What it does is decided by `mood`: each call takes one, and "" is a good one.
 
     "lost" fails before anything happens, "late" answers after a while, "broken" charges and then fails, "silent"
     charges and never answers, "twice" does it twice, as a network that repeats a request does. While it is `away` all
@@ -81,6 +81,6 @@ def card_payment(card: Card) -> type[Payment]:
 
     class CardPayment(Payment):
         def make_provider(self) -> PaymentProvider:
-            return card
+            return OutsideProvider(self.writes, card)
 
     return CardPayment

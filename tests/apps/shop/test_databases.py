@@ -92,7 +92,7 @@ async def test_an_order_that_cannot_be_written_fails_alone(shop: Shop) -> None:
 async def test_a_wish_that_cannot_be_written_fails_alone(url: str) -> None:
     bad, good = Charge("\ud800", "ada", 1, 0.0), Charge("3:ada:o1", "ada", 1, 0.0)
     async with open_services(url) as shop:
-        first, second = heard(await shop.payment.charge_wallets((bad, good)))
+        first, second = heard(await shop.payment.process_payments((bad, good)))
         assert isinstance(first, Failed)
         assert first.code == "skyloom.internal"
         assert isinstance(second, Charged)

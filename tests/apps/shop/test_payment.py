@@ -1,4 +1,4 @@
-"""PAYMENT with a provider outside, in each of its moods: what was asked once is charged once, or not at all."""
+"""PAYMENT and its providers, one outside in each of its moods: what was asked once is charged once, or not at all."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -63,7 +63,7 @@ async def test_an_order_whose_charge_stays_unknown_is_taken_back(sim: Sim, moods
 
 async def test_a_provider_outside_is_asked_for_each_order_alone(sim: Sim) -> None:
     async with open_card(sim, "late") as (_, card, _orders, payment):
-        assert await payment.charge_wallets((WISH, replace(WISH, key="3:bob:o1"))) == (None, None)
+        assert await payment.process_payments((WISH, replace(WISH, key="3:bob:o1"))) == (None, None)
         assert card.calls == 0
 
 
@@ -71,7 +71,7 @@ async def test_wallets_are_charged_for_many_orders_in_one_message_each_for_itsel
     disk = new_disk()
     payment = Payment.at((await open_node(sim, disk)).root, "PAYMENT")
     dear, other = replace(WISH, key="3:ada:o2", amount=10_001), replace(WISH, key="3:ada:o3")
-    answers = heard(await payment.charge_wallets((WISH, dear, other, WISH)))
+    answers = heard(await payment.process_payments((WISH, dear, other, WISH)))
     assert [type(answer) for answer in answers] == [Charged, InsufficientFunds, Charged, Charged]
     assert answers[0] == answers[3]
     assert await payment.balance("ada") == 10_000 - 2 * WISH.amount
