@@ -76,6 +76,22 @@ async def test_a_phone_with_no_room_open_says_what_to_do(chat: FakeChat, browser
     await context.close()
 
 
+async def test_that_there_are_no_rooms_is_said_once(chat: FakeChat, browser: Browser) -> None:
+    chat.members.clear()
+    context = await browser.new_context(viewport={"width": 390, "height": 844})
+    page = await enter(chat, context, "ada")
+    none = page.get_by_test_id("no-rooms")
+    await expect(page.get_by_test_id("hint")).to_contain_text("Start the first room")
+    await expect(none).to_be_hidden()
+    await page.get_by_test_id("room-name-input").fill("lobby")
+    await expect(none).to_have_text("No room matches “lobby”.")
+    await page.get_by_test_id("room-name-input").fill("")
+    await page.set_viewport_size({"width": 1280, "height": 800})
+    await expect(none).to_have_text("There are no rooms yet.")
+    await expect(none).to_be_visible()
+    await context.close()
+
+
 async def test_a_phone_sees_in_the_list_of_rooms_that_the_connection_is_lost(chat: FakeChat, browser: Browser) -> None:
     context = await browser.new_context(viewport={"width": 390, "height": 844})
     page = await enter(chat, context, "ada")

@@ -38,6 +38,7 @@ export function drawRooms({ rooms, directory: { rooms: all, listed }, active, fi
   const none = byId("no-rooms");
   none.hidden = Boolean(joined.length || others.length);
   none.textContent = noRooms(filter, listed);
+  none.classList.toggle("hinted", listed && !filter); // where there is a hint, it says so
   const submit = byId("room-submit");
   submit.hidden = !filter;
   submit.textContent = rooms.has(filter) ? "Open" : all.has(filter) ? "Join" : "Create";
