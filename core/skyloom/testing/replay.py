@@ -41,7 +41,7 @@ class ReplayDiverged(AssertionError):
 @dataclass(frozen=True, slots=True)
 class Replayed:
     """What a replay came to: the service as it then was, how many events it took, and how the service ended, as in
-    "crashed: ValueError: no such item"; None for one that still lived.
+    "crashed: ValueError: no such item"; None for one that still lived, left or was ended by others.
     """
 
     service: Service
