@@ -221,7 +221,8 @@ def ci(_arguments: Sequence[str]) -> int:
 def deploy_checks() -> Iterator[list[str]]:
     """Yield the commands that check what deploy/ holds."""
     yield [tool("hadolint"), "deploy/Dockerfile"]
-    yield [tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", "deploy/compose.yaml"]
+    compose = sorted(str(file.relative_to(ROOT)) for file in (ROOT / "deploy").glob("compose*.yaml"))
+    yield [tool("check-jsonschema"), "--builtin-schema", "vendor.compose-spec", *compose]
 
 
 def page_faults(page: Path) -> Iterator[str]:

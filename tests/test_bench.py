@@ -22,6 +22,7 @@ ROWS = {
     "echo": ["bare websockets echo, json", "gateway echo, json", "gateway echo, msgpack"],
     "fanout": ["fan_out, json, one at a time", "fan_out, json, 16 under way", "fan_out, msgpack, one at a time"],
     "shop": ["bare loop, SQLite", "shop, SQLite", "shop without batching, SQLite", "shop with batching, SQLite"],
+    "cluster": ["nats-py request, one at a time", "call, one at a time", "call, 100 under way"],
     "connections": ["bare websockets", "WebSocket, greeted", "WebSocket, in a chat room", "TCP, greeted"],
 }
 

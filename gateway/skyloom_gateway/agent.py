@@ -22,6 +22,10 @@ details. Name its class in the route's `errors`: then the contract (`skyloom sch
 it, with its docstring for description. Whatever else is raised reaches the client as ``gateway.internal`` and nothing
 more. A body that does not validate is answered ``gateway.invalid_body``, and the handler never sees it.
 
+Of a service that does not answer a handler, the client is told ``gateway.outcome_unknown``: some of what it wanted may
+be done. On an agent with ``calls_first = True``, whose handlers do nothing before they call, a call that surely did not
+start is told as ``gateway.unavailable``, which the client may repeat.
+
 Who may call a route is for the route to say, by a method of the agent's::
 
     class RoomAgent(Agent):
@@ -50,9 +54,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias, TypeVar, get_
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
-from skyloom import Failed, Service
+from skyloom import Failed, NotExecuted, Service
 from skyloom.message.value import Handed
 from skyloom_gateway.auth.identity import NO_CLAIMS
+from skyloom_gateway.client_error import client_error
 from skyloom_gateway.load import kind
 from skyloom_gateway.push import ClientRef, Push, fan_out, refuse_undeclared
 from skyloom_gateway.wire import CODECS, Malformed
@@ -179,6 +184,9 @@ class Agent(Service):
 
     mailbox_messages_max = 256
 
+    calls_first: ClassVar[bool] = False
+    """Whether each handler begins with a call, and has done nothing when that one did not start."""
+
     routes: ClassVar[dict[str, Route]] = {}
 
     def __init__(self, client: ClientRef, user: str, claims: Mapping[str, Any] = NO_CLAIMS) -> None:
@@ -252,19 +260,24 @@ class Agent(Service):
         """A frame of the client's, forwarded by the gate: answer with the encoded body of the response."""
         route = self.routes[name]
         handle = self._guard if route.guarded else self._handle
-        if route.concurrent or not route.is_request:
-            answer = await handle(route, body)
-        else:
-            if self._busy:
-                await self._turn()
-            self._busy = True
-            try:
+        try:
+            if route.concurrent or not route.is_request:
                 answer = await handle(route, body)
-            finally:
-                if self._turns:
-                    self._next_turn()
-                else:
-                    self._busy = False
+            else:
+                if self._busy:
+                    await self._turn()
+                self._busy = True
+                try:
+                    answer = await handle(route, body)
+                finally:
+                    if self._turns:
+                        self._next_turn()
+                    else:
+                        self._busy = False
+        except NotExecuted as error:
+            if self.calls_first:
+                raise _nothing_done(error) from None
+            raise
         if not route.is_request:
             return b""
         if answer is None and route.model is None:
@@ -337,6 +350,12 @@ class Agent(Service):
             )
         cls.routes = routes
         return routes
+
+
+def _nothing_done(error: NotExecuted) -> Failed:
+    """What a client is told of it, as if the agent itself had not been reached."""
+    told = client_error(error)
+    return Failed(told.message, code=told.code, kind=told.kind, retryable=told.retryable)
 
 
 def _wrong_answer(route: Route, answer: object, why: str) -> TypeError:

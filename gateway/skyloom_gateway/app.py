@@ -2,7 +2,7 @@
 
     app = App("chat", agent=ChatAgent, services=[ChatHub], pushes=[ChatMessage], pages="skyloom_chat/page")
 
-The same object runs in one process with the gateway, and will run on nodes of its own.
+The same object runs in one process with the gateway, and on nodes of its own.
 """
 
 from __future__ import annotations
@@ -132,7 +132,14 @@ class App:
 
     def check(self, env: Mapping[str, str]) -> None:
         """Ask its services and its agent, by `Service.on_check`, whether they could start. Raises AppError."""
-        for cls in (*self.services, self.agent, *([] if self.watchdog is None else [self.watchdog])):
+        self._check(env, *self.services, self.agent, *([] if self.watchdog is None else [self.watchdog]))
+
+    def check_services(self, env: Mapping[str, str]) -> None:
+        """`check`, for a node on which none of its agents run."""
+        self._check(env, *self.services)
+
+    def _check(self, env: Mapping[str, str], *classes: type[Service]) -> None:
+        for cls in classes:
             try:
                 cls.on_check(env)
             except CannotStart as error:

@@ -1,11 +1,9 @@
-"""The command line: ``skyloom gateway``, ``replay``, ``check``, ``schema``, ``ticket``, ``console``."""
+"""The command line: ``skyloom gateway``, ``node``, ``replay``, ``check``, ``schema``, ``ticket``, ``console``."""
 
 from __future__ import annotations
 
-import asyncio
 import difflib
 import json
-import signal
 import sys
 import time
 from contextlib import nullcontext
@@ -16,9 +14,10 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import structlog
 import typer
 
-from skyloom import Failed
+from skyloom import CannotStart
 from skyloom_gateway.admin.command import console
 from skyloom_gateway.app import App, AppError, load_app
+from skyloom_gateway.app_node import AppNode
 from skyloom_gateway.auth import AuthError, issue_ticket
 from skyloom_gateway.auth.setup import ticket_keys
 from skyloom_gateway.contract import contract_of, document_bytes
@@ -27,14 +26,14 @@ from skyloom_gateway.contract.contract import ContractError
 from skyloom_gateway.contract.python import python as as_python
 from skyloom_gateway.contract.reading import read_contract
 from skyloom_gateway.contract.typescript import typescript as as_typescript
-from skyloom_gateway.garbage import collect_seldom
 from skyloom_gateway.load import LoadError, load
 from skyloom_gateway.log import configure
+from skyloom_gateway.serve import run, serve
 from skyloom_gateway.settings import Settings, SettingsError
 from skyloom_gateway.settings_text import describe, settings_fields
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sized
+    from collections.abc import Sized
 
     from skyloom import Service
     from skyloom_gateway.contract import Contract
@@ -72,6 +71,10 @@ ReusePort = Annotated[
     bool | None,
     typer.Option("--reuse-port", help="listen beside another gateway on the same ports, started with this too"),
 ]
+Nats = Annotated[
+    str | None, typer.Option(help="join the cluster at this NATS server, as nats://HOST:4222", metavar="URL")
+]
+NodeName = Annotated[str | None, typer.Option(help="name of this node [node-1; in a cluster one is made up]")]
 Record = Annotated[
     list[str] | None,
     typer.Option("--record", help="record what a service receives, for `skyloom replay`", metavar="SERVICE=FILE"),
@@ -112,21 +115,48 @@ def gateway(
     set_: Set = None,
     allow_guests: AllowGuests = None,
     reuse_port: ReusePort = None,
+    nats: Nats = None,
+    name: NodeName = None,
     record: Record = None,
 ) -> None:
-    """Serve apps to WebSocket and TCP clients, with their services in this process."""
-    settings = _settings(host, port, tcp_port, database, config, set_, allow_guests, reuse_port)
+    """Serve apps to WebSocket and TCP clients, with their services in this process or, with --nats, in a cluster."""
+    settings = _settings(host, port, tcp_port, database, config, set_, allow_guests, reuse_port, nats, name)
     recordings = _recordings(record)
     loaded = _load(apps)
     _refuse_unknown_services(recordings)
     flood = configure(settings.log)
     try:
-        fault = _run(lambda: _serve(loaded, settings, recordings))
+        fault = run(lambda: serve(lambda: _server(loaded, settings), recordings, _announce))
     finally:
         flood.flush()
-    if fault is not None:  # after all that is logged, so that it is the last line
-        typer.echo(f"skyloom: {fault}", err=True)
-        raise typer.Exit(1)
+    _finish(fault)
+
+
+@main.command()
+def node(
+    apps: Apps,
+    nats: Nats = None,
+    name: NodeName = None,
+    database: Database = None,
+    config: Config = None,
+    set_: Set = None,
+    record: Record = None,
+) -> None:
+    """Run the services of apps for the gateways of a cluster, without serving clients here."""
+    settings = _load_settings({"database": database, "node": name, "cluster": {"nats": nats}}, config, set_)
+    if settings.cluster.nats is None:
+        raise _usage("a node by itself serves nobody: name the NATS server of its cluster by --nats nats://HOST:4222")
+    if not settings.cluster.services:
+        raise _usage("cluster.services is off, so that this node would do nothing")
+    recordings = _recordings(record)
+    loaded = _load(apps)
+    _refuse_unknown_services(recordings)
+    flood = configure(settings.log)
+    try:
+        fault = run(lambda: serve(lambda: AppNode(loaded, settings), recordings, _announce_node))
+    finally:
+        flood.flush()
+    _finish(fault)
 
 
 @main.command()
@@ -223,7 +253,7 @@ def check(
     loaded = _load(apps)
     try:
         _server(loaded, settings).check()
-    except (AppError, AuthError, ValueError) as error:
+    except (AppError, AuthError, CannotStart, ValueError) as error:
         raise _usage(str(error)) from None
     for app in loaded:
         counts = (_count(app.routes, "route"), _count(app.pushes, "push", "pushes"), _count(app.services, "service"))
@@ -341,6 +371,8 @@ def _settings(
     set_: list[str] | None,
     allow_guests: bool | None,
     reuse_port: bool | None = None,
+    nats: str | None = None,
+    name: str | None = None,
 ) -> Settings:
     gateway_values = {
         "host": host,
@@ -349,7 +381,13 @@ def _settings(
         "allow_guests": allow_guests,
         "reuse_port": reuse_port,
     }
-    return _load_settings({"database": database, "gateway": gateway_values}, config, set_)
+    values: dict[str, object] = {
+        "database": database,
+        "node": name,
+        "cluster": {"nats": nats},
+        "gateway": gateway_values,
+    }
+    return _load_settings(values, config, set_)
 
 
 def _load_settings(values: dict[str, object], config: Path | None, set_: list[str] | None) -> Settings:
@@ -389,19 +427,6 @@ def _usage(text: str) -> typer.Exit:
     return typer.Exit(2)
 
 
-def _run(program: Callable[[], Coroutine[object, object, str | None]]) -> str | None:
-    """Run on uvloop where it is installed, which is twice as fast on sockets; else on asyncio."""
-    new_event_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.new_event_loop
-    try:
-        import uvloop
-    except ImportError:
-        pass
-    else:
-        new_event_loop = uvloop.new_event_loop
-    with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        return runner.run(program())
-
-
 def _server(apps: list[App], settings: Settings) -> Server:
     """A server that has not started yet. Raises AuthError."""
     from skyloom_gateway.server import Server
@@ -409,51 +434,16 @@ def _server(apps: list[App], settings: Settings) -> Server:
     return Server(apps, settings)
 
 
-async def _serve(apps: list[App], settings: Settings, recordings: dict[str, str]) -> str | None:
-    """Serve until a signal comes, or the server cannot go on: then say why, in one line."""
-    try:
-        server = _server(apps, settings)
-        server.check()
-    except (AppError, AuthError, ValueError) as error:
-        return str(error)
-    for name, path in recordings.items():
-        server.node.record(name, path)
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _stop, stop, number)
-    try:
-        await server.start()
-    except Failed as error:  # of a service, which the node has logged
-        return error.message
-    except Exception as error:  # whatever it is, the operator gets one clear line
-        if not isinstance(error, OSError):
-            log.error("the server did not start", exc_info=error)
-        # Without its number: the listener has put the rest in words.
-        text = error.strerror if isinstance(error, OSError) and error.filename is None else None
-        return text or str(error)
-    if settings.gateway.tls_certificate is not None:  # else a terminal that hangs up ends the server, as usual
-        loop.add_signal_handler(signal.SIGHUP, server.reload_certificate)
-    collect_seldom()
-    _announce(server)
-    waits = [loop.create_task(stop.wait()), loop.create_task(server.failed())]
-    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    for wait in waits:
-        wait.cancel()
-    log.info("stopping: clients are asked to come back", seconds_at_most=settings.gateway.drain_seconds)
-    await server.stop()
-    log.info("stopped")
-    return server.node.failure
+def _finish(fault: str | None) -> None:
+    if fault is not None:  # after all that is logged, so that it is the last line
+        typer.echo(f"skyloom: {fault}", err=True)
+        raise typer.Exit(1)
 
 
-def _stop(stop: asyncio.Event, number: signal.Signals) -> None:
-    """Stop in good order. Only an operator who interrupts a second time will not wait for it; programs that supervise a
-    server send SIGTERM more than once.
-    """
-    if number is signal.SIGINT:
-        asyncio.get_running_loop().remove_signal_handler(number)
-        signal.signal(number, signal.SIG_DFL)
-    stop.set()
+def _announce_node(node: AppNode) -> None:
+    apps = ", ".join(app.name for app in node.apps)
+    typer.echo(f"skyloom node {node.node.name} runs {apps} in the cluster {node.settings.cluster.name}")
+    sys.stdout.flush()
 
 
 def _announce(server: Server) -> None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import secrets
+import signal
 from importlib.resources import files
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import structlog
 
-from skyloom import Node
 from skyloom.supervision.child import permanent
 from skyloom.supervision.supervisor import Supervisor
-from skyloom_gateway.app import AppError
 from skyloom_gateway.auth import setup
 from skyloom_gateway.contract import contract_of, document_bytes
 from skyloom_gateway.gate import Gate
@@ -20,19 +20,17 @@ from skyloom_gateway.index import index_page
 from skyloom_gateway.listener import Connections, ListenerSettings, Pages, TcpListener, WebSocketListener
 from skyloom_gateway.listener.port import is_loopback
 from skyloom_gateway.listener.tls import server_context
+from skyloom_gateway.placement import make_node, refuse_conflicts, start_services
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
 
-    from skyloom import Service
+    from skyloom import Node
     from skyloom_gateway.app import App
     from skyloom_gateway.auth import Authenticator
     from skyloom_gateway.listener import LinkKind, Timers
     from skyloom_gateway.settings import Settings
-
-DATABASE_ENV: Final = "database_url"
-"""Where services find the database's URL: ``self.getenv("database_url")``."""
 
 log = structlog.get_logger("skyloom.server")
 
@@ -70,10 +68,7 @@ class Server:
         names = [app.name for app in apps]
         if len(set(names)) != len(names):
             raise ValueError(f"apps: two have the same name among {', '.join(names)}")
-        by_name: dict[str | None, type[Service]] = {}
-        for cls in (cls for app in apps for cls in app.services):
-            if by_name.setdefault(cls.name, cls) is not cls:
-                raise AppError(f"apps {', '.join(names)}: two services are named {cls.name!r}; change one of the names")
+        refuse_conflicts(apps, settings)
         self.apps = tuple(apps)
         self.contract = contract_of(apps)
         self.settings = settings
@@ -85,7 +80,7 @@ class Server:
             authenticators, gateway.host, is_loopback=is_loopback(gateway.host), allowed=gateway.allow_guests
         )
         self.authenticators = authenticators
-        self.node = Node(settings.node, rng=rng, env={DATABASE_ENV: settings.database}, watch_loop=False)
+        self.node = make_node(settings, rng)
         self.ready = False
         self.host = gateway.host
         self.port = 0
@@ -130,15 +125,9 @@ class Server:
                 log.warning("clients come in unproven: for development only", scheme=authenticator.scheme)
 
     async def _start_services(self) -> None:
-        """Start each app's services under a supervisor of its own, and these under one at the root."""
+        """Start the apps' services, or stand by where others run them; then the gate, and the console."""
         node = self.node
-        supervisors = []
-        names: set[str | None] = set()
-        for app in self.apps:
-            services = [cls for cls in app.services if cls.name not in names]  # apps may share a service
-            names.update(cls.name for cls in services)
-            supervisors.append(permanent(Supervisor, *map(permanent, services)).but(id=app.name))
-        await node.spawn(Supervisor, *supervisors)
+        await start_services(node, self.apps, self.settings)
         gate = permanent(
             Gate,
             self.apps,
@@ -241,12 +230,18 @@ class Server:
         if gateway.tls_certificate is not None and gateway.tls_key is not None:
             server_context(gateway.tls_certificate, gateway.tls_key)
 
+    def started(self) -> None:
+        """From now on SIGHUP has the certificate read again; without one it ends the server, as usual."""
+        if self.settings.gateway.tls_certificate is not None:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.reload_certificate)
+
     async def failed(self) -> str:
         """Wait until the server cannot go on, for example because a service crashes again and again; says why."""
         return await self.node.failed()
 
     async def stop(self) -> None:
         """Drain and stop: not ready, no new connections, requests in flight finish, clients close with 1012."""
+        log.info("stopping: clients are asked to come back", seconds_at_most=self.settings.gateway.drain_seconds)
         self.ready = False
         for listener in self._listeners:
             listener.stop_accepting()

@@ -45,7 +45,11 @@ ENVIRONMENT_DELIMITER = "__"
 CONFIG_FILE = "skyloom.toml"
 
 NODE_NAME = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$"
-PATTERNS = {NODE_NAME: "of 1 to 63 letters, digits, _, . and -, beginning with a letter or digit"}
+CLUSTER_NAME = r"^[A-Za-z0-9_-]{1,32}$"
+PATTERNS = {
+    NODE_NAME: "of 1 to 63 letters, digits, _, . and -, beginning with a letter or digit",
+    CLUSTER_NAME: "of 1 to 32 letters, digits, _ and -",
+}
 """Each pattern of a setting in words."""
 
 KIBIBYTE = 1024
@@ -318,6 +322,28 @@ class GatewaySettings(Section):
         return self
 
 
+class ClusterSettings(Section):
+    """How this process finds the others."""
+
+    nats: Annotated[
+        str | None,
+        BeforeValidator(off),
+        Field(
+            min_length=1,
+            max_length=4096,
+            description="nats://HOST:4222, several separated by commas: join the nodes there; off: there is this "
+            "process alone",
+        ),
+    ] = None
+    name: Annotated[
+        str, Field(pattern=CLUSTER_NAME, description="nodes of the same NATS server see those of the same name")
+    ] = "skyloom"
+    services: Annotated[
+        bool,
+        Field(description="run the apps' services here when no other node of the cluster does; false: never here"),
+    ] = True
+
+
 class LogSettings(Section):
     """What is logged, and how."""
 
@@ -352,7 +378,7 @@ class Settings(BaseSettings):
         str,
         Field(
             pattern=NODE_NAME,
-            description="name of this node, different for each node of a cluster",
+            description="name of this node, different for each node of a cluster, where one that is not set is made up",
         ),
     ] = "node-1"
     database: Annotated[
@@ -368,6 +394,7 @@ class Settings(BaseSettings):
         BeforeValidator(off),
         Field(description="seed of the random source, to repeat a run; off takes one from the system"),
     ] = None
+    cluster: ClusterSettings = ClusterSettings()
     gateway: GatewaySettings = GatewaySettings()
     ticket: TicketSettings = TicketSettings()
     jwt: JwtSettings = JwtSettings()

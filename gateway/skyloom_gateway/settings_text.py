@@ -12,7 +12,7 @@ from pydantic.fields import FieldInfo
 
 from skyloom_gateway.settings import CONFIG_FILE, ENVIRONMENT_DELIMITER, ENVIRONMENT_PREFIX, PATTERNS, Settings
 
-_PASSWORD = re.compile(r"(://[^/@:]*:).*(@)|([?&]password=)[^&]*()")
+_PASSWORD = re.compile(r"(://[^/@:]*:).*(@)|([?&]password=)[^&]*()|((?:nats|tls)://)[^/@:]*(@)")
 
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", Path: "a file name", SecretStr: "text"}
 _PAGE_HEAD = f"""# Settings
@@ -111,7 +111,7 @@ def _shown(value: object) -> str:
         case float() if value.is_integer():
             return f"{value:.0f}"
         case _:
-            return _PASSWORD.sub(r"\1\3***\2", str(value))
+            return _PASSWORD.sub(r"\1\3\5***\2\6", str(value))
 
 
 def _value(settings: Settings, name: str) -> object:
@@ -124,7 +124,7 @@ def _value(settings: Settings, name: str) -> object:
 def describe(settings: Settings | None = None) -> str:
     """All settings as a table in plain text: name, value, where the value came from, meaning.
 
-    Passwords in URLs are replaced by three asterisks.
+    Passwords and tokens in URLs are replaced by three asterisks.
 
     Args:
         settings: the settings to show; the defaults when None.

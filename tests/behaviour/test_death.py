@@ -230,6 +230,7 @@ async def test_names(world: World) -> None:
     with pytest.raises(NameTaken):
         await world.there.spawn(Named)
     world.there.kill(address)
+    await asyncio.sleep(1)  # until all nodes know
     for name in ("NAMED", "ALIAS"):
         with pytest.raises(UnknownName):
             await world.here.query(name)

@@ -97,6 +97,7 @@ async def test_a_node_in_numbers(world: World) -> None:
     await asyncio.sleep(0.1)
     status = cast("NodeStatus", await ask(world, address, "node"))
     assert status.node == world.there.name
+    assert status.nodes == (() if world.here is world.there else (world.here.name,))
     assert status.services["Callee"].services == 2
     assert status.handled > before.handled
     assert status.dead_letters == {"skyloom.no_method": 1}

@@ -103,6 +103,7 @@ class FakeGateway:
         self.sessions: list[Session] = []
         self.accepted = 0
         self.unanswered: set[str] = set()
+        self.refused: dict[str, str] = {}  # codes
         self.hello_error: tuple[str, str, int] | None = None
         self.down = False
         self.heartbeat_seconds = 20  # more, when a test's clock outruns the pongs
@@ -115,7 +116,8 @@ class FakeGateway:
 
     def requested(self, session: Session, frame: dict[str, Any]) -> None:
         if frame["route"] not in self.unanswered:
-            session.respond(frame["id"], self.answer(session, frame["route"], frame["body"]))
+            answer = self.refused.get(frame["route"]) or self.answer(session, frame["route"], frame["body"])
+            session.respond(frame["id"], answer)
 
     def notified(self, session: Session, route: str, body: dict[str, Any]) -> None:
         """A notify came."""

@@ -27,68 +27,28 @@ SETTINGS = (
 )
 
 
-class GatewayProcess:
-    """`skyloom gateway` with these apps, its database and its log in `folder`."""
+class ServerProcess:
+    """A `skyloom` command that serves, with its log in `folder`."""
 
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        port: int = 0,
-        settings: tuple[str, ...] = SETTINGS,
-        apps: tuple[str, ...] = CHAT,
-        database: str | None = None,
-    ) -> None:
+    def __init__(self, folder: Path, log: str) -> None:
         self.folder = folder
-        self.port = port
-        self.tcp_port = 0
-        self._settings = settings
-        self._apps = apps
-        self._database = database or f"sqlite:///{folder}/chat.db"
+        self._log = folder / log
         self._process: asyncio.subprocess.Process
 
     @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    @property
-    def ws(self) -> str:
-        return f"ws://127.0.0.1:{self.port}/ws"
-
-    @property
-    def tcp(self) -> str:
-        return f"tcp://127.0.0.1:{self.tcp_port}"
-
-    @property
     def log(self) -> str:
-        return (self.folder / "gateway.log").read_text()
+        return self._log.read_text()
 
-    async def start(self, environment: Mapping[str, str] | None = None) -> None:
-        """Returns once it listens. `environment` is added to this process's own."""
-        arguments = ["--port", str(self.port), "--tcp-port", "0", "--database", self._database]
-        for setting in self._settings:
-            arguments += ["--set", setting]
-        command = [sys.executable, "-m", "skyloom_gateway.cli", "gateway", *self._apps, *arguments]
-        with (self.folder / "gateway.log").open("ab") as log:
+    async def _begin(self, environment: Mapping[str, str] | None, *arguments: str) -> None:
+        """Start `skyloom` with these arguments. `environment` is added to this process's own."""
+        with self._log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *command,
+                *[sys.executable, "-m", "skyloom_gateway.cli", *arguments],
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
                 cwd=self.folder,
                 env={**os.environ, **(environment or {})},
             )
-        async with asyncio.timeout(START_SECONDS):
-            line = await self._line()
-        found = re.search(r"listens on http://127\.0\.0\.1:(\d+) and tcp://127\.0\.0\.1:(\d+)$", line.strip())
-        assert found, f"{line!r}, and in its log: {self.log[-2000:]}"
-        self.port, self.tcp_port = int(found[1]), int(found[2])
-
-    async def admin_port(self) -> int:
-        """The port that it picked for metrics and console; ask once, and only where it has one."""
-        async with asyncio.timeout(START_SECONDS):
-            while (found := re.search(r"metrics: http://127\.0\.0\.1:(\d+)/", await self._line())) is None:
-                pass
-        return int(found[1])
 
     async def _line(self) -> str:
         assert self._process.stdout is not None
@@ -114,6 +74,57 @@ class GatewayProcess:
             finally:
                 if self._process.returncode is None:
                     self._process.kill()
+
+
+class GatewayProcess(ServerProcess):
+    """`skyloom gateway` with these apps, its database and its log in `folder`."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        port: int = 0,
+        settings: tuple[str, ...] = SETTINGS,
+        apps: tuple[str, ...] = CHAT,
+        database: str | None = None,
+    ) -> None:
+        super().__init__(folder, "gateway.log")
+        self.port = port
+        self.tcp_port = 0
+        self._settings = settings
+        self._apps = apps
+        self._database = database or f"sqlite:///{folder}/chat.db"
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def ws(self) -> str:
+        return f"ws://127.0.0.1:{self.port}/ws"
+
+    @property
+    def tcp(self) -> str:
+        return f"tcp://127.0.0.1:{self.tcp_port}"
+
+    async def start(self, environment: Mapping[str, str] | None = None) -> None:
+        """Returns once it listens. `environment` is added to this process's own."""
+        arguments = ["--port", str(self.port), "--tcp-port", "0", "--database", self._database]
+        for setting in self._settings:
+            arguments += ["--set", setting]
+        await self._begin(environment, "gateway", *self._apps, *arguments)
+        async with asyncio.timeout(START_SECONDS):
+            line = await self._line()
+        found = re.search(r"listens on http://127\.0\.0\.1:(\d+) and tcp://127\.0\.0\.1:(\d+)$", line.strip())
+        assert found, f"{line!r}, and in its log: {self.log[-2000:]}"
+        self.port, self.tcp_port = int(found[1]), int(found[2])
+
+    async def admin_port(self) -> int:
+        """The port that it picked for metrics and console; ask once, and only where it has one."""
+        async with asyncio.timeout(START_SECONDS):
+            while (found := re.search(r"metrics: http://127\.0\.0\.1:(\d+)/", await self._line())) is None:
+                pass
+        return int(found[1])
 
     async def client(
         self,

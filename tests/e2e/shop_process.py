@@ -146,8 +146,10 @@ async def end_well(shop: ShopProcess, url: str, buying: list[asyncio.Task[object
 class Buyer:
     """Places orders and keeps the answers; asks again, over a new connection, until there is one."""
 
-    def __init__(self, *shops: ShopProcess) -> None:
-        self._shops = shops
+    def __init__(self, *shops: GatewayProcess) -> None:
+        self.shops = shops
+        self.refusals: set[str] = set()
+        """Codes that say nothing about the order."""
         self.answers: dict[tuple[str, str], tuple[Items, Answer]] = {}
 
     async def buy(self, user: str, order_id: str, wanted: Items) -> Answer:
@@ -155,7 +157,7 @@ class Buyer:
         tries = 0
         while True:
             try:
-                client = await self._shops[tries % len(self._shops)].client(user)
+                client = await self.shops[tries % len(self.shops)].client(user)
                 try:
                     answer = await place(client, order_id, wanted)
                 finally:
@@ -164,6 +166,7 @@ class Buyer:
             except RequestFailed as failed:
                 if failed.code.startswith("shop.") and not failed.retryable:
                     raise
+                self.refusals.add(failed.code)
             except (ClientError, OSError):
                 pass
             tries += 1

@@ -163,3 +163,25 @@ async def test_what_is_written_while_the_server_is_away_is_sent_to_the_new_one(
     await expect(page.locator("[data-state]")).to_have_count(0)
     await expect(texts(page)).to_have_text(["first", "second"])
     assert [message["text"] for message in chat.rooms["lobby"]] == ["first", "second"]
+
+
+async def test_what_was_missed_while_the_services_moved_is_fetched(chat: FakeChat, context: BrowserContext) -> None:
+    page = await enter(chat, context, "ada", "lobby")
+    session = chat.members["lobby"].pop("ada")
+    assert session is not None
+    chat.post("lobby", "grace", "meanwhile")
+    chat.members["lobby"]["ada"] = session
+    session.push("chat.returned", {"room": "lobby"})
+    await expect(texts(page)).to_have_text(["meanwhile"])
+    await expect(page.get_by_test_id("announcer")).to_have_text("1 new message")
+
+
+async def test_a_message_of_which_nobody_knows_is_not_called_unsent(chat: FakeChat, context: BrowserContext) -> None:
+    page = await enter(chat, context, "ada", "lobby")
+    chat.refused["chat.say"] = "gateway.outcome_unknown"
+    await say(page, "did it arrive?")
+    await expect(page.locator('[data-state="failed"]')).to_contain_text("No answer; it may not have been sent.")
+    chat.post("lobby", "ada", "did it arrive?")
+    chat.sessions[0].push("chat.returned", {"room": "lobby"})
+    await expect(texts(page)).to_have_text(["did it arrive?"])
+    await expect(page.locator("[data-state]")).to_have_count(0)

@@ -7,7 +7,6 @@ every order ends; otherwise each point has one kill, on one of the databases.
 
 import asyncio
 import sqlite3
-from contextlib import closing
 from pathlib import Path
 from typing import Final
 
@@ -111,7 +110,7 @@ async def test_killed_around_a_payment_outside_it_finishes_every_order(
 ) -> None:
     url = make_database(request, database, tmp_path)
     buyer = await crash_at_each(url, tmp_path, "card", points(database, outside=True))
-    with closing(sqlite3.connect(tmp_path / BANK)) as bank:
+    with sqlite3.connect(tmp_path / BANK) as bank:
         amounts = dict(bank.execute("SELECT key, amount FROM transfers WHERE kind = 'charge'").fetchall())
         refunded = {key for (key,) in bank.execute("SELECT key FROM transfers WHERE kind = 'refund'")}
     assert refunded <= amounts.keys()

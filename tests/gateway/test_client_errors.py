@@ -47,6 +47,19 @@ async def test_errors_from_behind_the_agent(ada: Player, what: str, code: str) -
     _nothing_leaked(ada)
 
 
+@pytest.mark.parametrize(
+    ("what", "code", "retryable"),
+    [("nobody", "gateway.unavailable", True), ("hub", "gateway.internal", False)],
+)
+async def test_where_agents_call_first_a_call_that_did_not_start_may_be_repeated(
+    ada: Player, monkeypatch: pytest.MonkeyPatch, what: str, code: str, retryable: bool
+) -> None:
+    monkeypatch.setattr(EchoAgent, "calls_first", True)
+    error = await ada.error("echo.crash_beyond", 1.0, text=what)
+    assert (error.code, error.retryable, error.details) == (code, retryable, {})
+    _nothing_leaked(ada)
+
+
 def _nothing_leaked(player: Player) -> None:
     sent = b"".join(player.link.sent)
     for word in (SECRET, "ZeroDivision", "Traceback", "File ", ".py", "EchoAgent", "ECHO_HUB", ":0000"):

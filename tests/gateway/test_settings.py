@@ -98,6 +98,8 @@ def test_every_setting_can_be_given_in_the_environment(monkeypatch: pytest.Monke
         "log.format": "json",
         "node": "game-1",
         "database": "postgresql://h/d",
+        "cluster.nats": "nats://a:4222, nats://b:4222",
+        "cluster.services": "false",
     }
     for name in settings_fields():
         monkeypatch.setenv(environment_name(name), values.get(name, "5000"))
@@ -111,6 +113,8 @@ def test_every_setting_can_be_given_in_the_environment(monkeypatch: pytest.Monke
     assert settings.ticket.keys is not None
     assert settings.jwt.key_files == (Path("new.pem"), Path("old.pem"))
     assert settings.jwt.algorithms == ("RS256", "PS256")
+    assert settings.cluster.nats == "nats://a:4222, nats://b:4222"
+    assert settings.cluster.name == "5000"
     assert settings.seed == 5000
     assert all(settings.origin(name) != "default" for name in settings_fields())
 
@@ -249,6 +253,21 @@ def test_keys_are_never_shown(given: object) -> None:
         assert "ticket.keys: is not text (from command line (--keys)); must be text, or off" in text
     assert "sesame" not in text
     assert "8731" not in text
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("nats://a:4222", "nats://a:4222"),
+        ("nats://sesame@a:4222", "nats://***@a:4222"),
+        ("tls://sesame@a", "tls://***@a"),
+        ("nats://skyloom:sesame@a:4222,nats://skyloom:sesame@b", "nats://skyloom:***@b"),
+    ],
+)
+def test_secrets_of_the_cluster_are_not_shown(url: str, shown: str) -> None:
+    text = describe(Settings.load({"cluster": {"nats": url}}))
+    assert shown in text
+    assert "sesame" not in text
 
 
 def test_the_table_shows_every_setting() -> None:

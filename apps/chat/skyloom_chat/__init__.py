@@ -5,14 +5,14 @@ skyloom gateway skyloom_chat:app
 
 from skyloom_chat.agent import ChatAgent
 from skyloom_chat.hub import ChatHub
-from skyloom_chat.messages import ChatJoined, ChatLeft, ChatMessage, ChatTyping
+from skyloom_chat.messages import ChatJoined, ChatLeft, ChatMessage, ChatReturned, ChatTyping
 from skyloom_gateway import App
 
 app = App(
     "chat",
     agent=ChatAgent,
     services=[ChatHub],
-    pushes=[ChatMessage, ChatJoined, ChatLeft, ChatTyping],
+    pushes=[ChatMessage, ChatJoined, ChatLeft, ChatReturned, ChatTyping],
     pages="skyloom_chat/page",
     title="Chat",
     description="Rooms, history and live messages.",

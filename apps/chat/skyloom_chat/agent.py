@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import structlog
+
+from skyloom import CallError, Failed, UnknownName
 from skyloom_chat.fit import ANSWER_BYTES_MAX, fit_joined, fit_messages
 from skyloom_chat.hub import (
     CHAT_PROTOCOL,
@@ -15,6 +18,7 @@ from skyloom_chat.hub import (
     TooManyRooms,
 )
 from skyloom_chat.messages import (
+    ChatReturned,
     CreateRoom,
     HistoryQuery,
     Join,
@@ -34,28 +38,66 @@ from skyloom_gateway import Agent, notify, request
 if TYPE_CHECKING:
     from skyloom import Address
 
-HUB_WAIT_SECONDS = 5.0
-"""How long the first frame of a session waits for the hub."""
+HUB_WAIT_SECONDS = 3.0
+"""How long the first frame of a session waits for the hub: less than a request may take, so that its client is told
+that nothing was done."""
 
 HUB_BACK_SECONDS = 60.0
-"""How long a session waits for the hub to come back after a crash."""
+"""How often a session that waits for a hub says so."""
+
+
+REJOIN_PAUSE_SECONDS = 5.0
+"""The longest pause before a hub that has too much to do is asked again."""
+
+log = structlog.get_logger("skyloom.chat")
 
 
 class ChatAgent(Agent):
     """One client of the chat."""
+
+    calls_first = True
 
     async def on_start(self) -> None:
         self.register_protocol(*CHAT_PROTOCOL)
         # By name, so that each call finds the hub of the moment.
         self._hub = ChatHub.at(self, "CHAT_HUB")
         self._rooms: set[str] = set()
+        self._coming_back = self.queue()
         self.monitor(await self.query("CHAT_HUB", wait=HUB_WAIT_SECONDS))
 
     async def on_down(self, address: Address, how: str) -> None:
-        """The hub crashed: the one that comes back has the rooms, but does not know who was in them."""
-        self.monitor(await self.query("CHAT_HUB", wait=HUB_BACK_SECONDS))
-        for room in sorted(self._rooms):
-            await self._hub.rejoin_room(room, self.user, self.client)
+        """The hub has ended, or is out of sight: the one that comes back does not know who was in its rooms."""
+        async with self._coming_back:
+            hub = await self._next_hub()
+            self.monitor(hub)
+            for room in sorted(self._rooms):
+                # The same one lost sight of us and told the others that we left; a new one has told nobody.
+                if not await self._rejoin(room, was_lost=hub == address):
+                    return
+
+    async def _rejoin(self, room: str, *, was_lost: bool) -> bool:
+        """Enter the room again. False when this hub has ended, too; we hear of that next."""
+        while True:
+            try:
+                await self._hub.rejoin_room(room, self.user, self.client, was_lost)
+            except Failed as failed:
+                log.warning("a client is not back in its room", room=room, user=self.user, reason=failed.message)
+                self._rooms.discard(room)
+            except CallError as error:
+                if error.kind not in ("deadline_exceeded", "resource_exhausted"):
+                    return False
+                await self.sleep(self.random.random() * REJOIN_PAUSE_SECONDS)  # all come back at once
+                continue
+            else:
+                self.push(ChatReturned(room=room))
+            return True
+
+    async def _next_hub(self) -> Address:
+        while True:
+            try:
+                return await self.query("CHAT_HUB", wait=HUB_BACK_SECONDS)
+            except UnknownName:
+                log.warning("the chat's hub is not back yet", user=self.user)
 
     @request("chat.create_room", errors=[RoomExists, TooManyRooms, StorageFailed])
     async def create_room(self, body: CreateRoom) -> RoomCreated:
@@ -76,6 +118,16 @@ class ChatAgent(Agent):
 
     @request("chat.say", errors=[NotAMember, StorageFailed])
     async def say(self, body: Say) -> Said:
+        try:
+            return await self._say(body)
+        except Failed as failed:
+            if failed.code != NotAMember.code or body.room not in self._rooms:
+                raise
+        async with self._coming_back:
+            pass  # the hub is a new one, which has yet to hear from us
+        return await self._say(body)
+
+    async def _say(self, body: Say) -> Said:
         said: Said = await self.call("CHAT_HUB", "chat", "say", body.room, body.text)
         return said
 

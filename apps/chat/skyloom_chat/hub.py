@@ -156,15 +156,17 @@ class ChatHub(Service):
         )
 
     @rpc
-    async def rejoin_room(self, name: str, user: str, client: ClientRef) -> None:
-        """Let the calling agent's client in that was in before the hub crashed; the others are not told.
+    async def rejoin_room(self, name: str, user: str, client: ClientRef, was_lost: bool) -> None:
+        """Let the calling agent's client in again, which is in the room as far as it knows.
+
+        `was_lost`: this hub has lost sight of it, and told the others that it left; else they are not told.
 
         Raises RoomNotFound, TooManyRooms.
         """
         agent = self.request.source
         room = self._room(name)
         if agent not in room.members:
-            self._enter(agent, room, Member(user, client), is_back=True)
+            self._enter(agent, room, Member(user, client), is_told=was_lost)
 
     @rpc
     async def leave_room(self, name: str) -> None:
@@ -197,7 +199,7 @@ class ChatHub(Service):
             raise RoomNotFound(f"there is no room {name!r}")
         return room
 
-    def _enter(self, agent: Address, room: Room, member: Member, *, is_back: bool = False) -> None:
+    def _enter(self, agent: Address, room: Room, member: Member, *, is_told: bool = True) -> None:
         joined = self._rooms_of.get(agent)
         if joined is None:
             joined = self._rooms_of[agent] = set()
@@ -205,7 +207,7 @@ class ChatHub(Service):
         elif len(joined) >= ROOMS_OF_A_CLIENT_MAX:
             raise TooManyRooms(f"you are in {ROOMS_OF_A_CLIENT_MAX} rooms already: leave one first")
         joined.add(room.name)
-        if room.enter(agent, member) and not is_back:
+        if room.enter(agent, member) and is_told:
             fan_out(self, room.others(agent), ChatJoined(room=room.name, user=member.user, time=self.clock.time()))
 
     def _leave(self, agent: Address, name: str) -> None:

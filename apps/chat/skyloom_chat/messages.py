@@ -171,6 +171,12 @@ class ChatLeft(Push, route="chat.left"):
     time: float
 
 
+class ChatReturned(Push, route="chat.returned"):
+    """The receiver is in the room as before, but the chat had lost sight of it: join again for what it missed."""
+
+    room: str
+
+
 class ChatTyping(Push, route="chat.typing"):
     """Somebody else in the room is writing."""
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
-from skyloom import rpc
+import structlog
+
+from skyloom import CallError, rpc
 from skyloom_gateway import Agent, request
 from skyloom_shop.errors import (
     ChargeVoided,
@@ -42,18 +44,26 @@ if TYPE_CHECKING:
     from skyloom import Address
     from skyloom_shop.outbox import Update
 
-RELAY_WAIT_SECONDS: Final = 5.0
-"""How long the first frame of a session waits for the relay."""
+RELAY_WAIT_SECONDS: Final = 3.0
+"""How long the first frame of a session waits for the relay: less than a request may take, so that its client is told
+that nothing was done."""
 
 RELAY_BACK_SECONDS: Final = 60.0
-"""How long a session waits for the relay to come back after a crash."""
+"""How often a session that waits for a relay says so."""
+
+RELAY_PAUSE_SECONDS: Final = 5.0
+"""The longest pause before a relay that did not answer is asked again."""
 
 ORDERS_REMEMBERED_MAX: Final = 1_000
 """Orders of which an agent knows what it has told its client."""
 
+log = structlog.get_logger("skyloom.shop")
+
 
 class ShopAgent(Agent):
     """One client of the shop."""
+
+    calls_first = True
 
     async def on_start(self) -> None:
         # By name, so that each call finds the services of the moment.
@@ -62,17 +72,23 @@ class ShopAgent(Agent):
         self._relay = Relay.at(self, "SHOP_RELAY")
         self._told: OrderedDict[str, int] = OrderedDict()
         self._is_watching = False
-        await self._follow(RELAY_WAIT_SECONDS)
+        self.monitor(await self.query("SHOP_RELAY", wait=RELAY_WAIT_SECONDS))
+        await self._relay.follow(self.user)
 
     async def on_down(self, address: Address, how: str) -> None:
-        """The relay crashed: the one that comes back does not know us."""
-        await self._follow(RELAY_BACK_SECONDS)
-        if self._is_watching:
-            await self._relay.catalog(self.client)
-
-    async def _follow(self, seconds: float) -> None:
-        self.monitor(await self.query("SHOP_RELAY", wait=seconds))
-        await self._relay.follow(self.user)
+        """The relay has ended, or is out of sight: the one that comes back does not know us."""
+        while True:
+            try:
+                self.monitor(await self.query("SHOP_RELAY", wait=RELAY_BACK_SECONDS))
+                await self._relay.follow(self.user)
+                if self._is_watching:
+                    await self._relay.catalog(self.client)
+                return
+            except CallError as error:
+                log.warning(
+                    "a client is not told of its orders yet; tried again soon", user=self.user, reason=str(error)
+                )
+            await self.sleep(self.random.random() * RELAY_PAUSE_SECONDS)
 
     @request("shop.catalog", errors=[StorageFailed])
     async def catalog(self, body: CatalogQuery) -> Catalog:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from skyloom.cluster.keeper import LeaseKeeper
 from skyloom.cluster.transport import NotConnected
 
 if TYPE_CHECKING:
@@ -21,13 +22,15 @@ class MemoryNetwork:
             ...
 
     Messages are bytes and arrive one turn of the event loop later, in order for each pair. `cut` parts two nodes
-    until `mend`.
+    until `mend`. `isolate` parts a node from the keeper of the leases alone, until `rejoin`.
     """
 
     def __init__(self) -> None:
         self.members: dict[str, MemoryTransport] = {}
         self.names: dict[str, Address] = {}
+        self.leases = LeaseKeeper()
         self._cuts: set[frozenset[str]] = set()
+        self._isolated: set[str] = set()
 
     def transport(self) -> MemoryTransport:
         """A transport for one more node."""
@@ -47,6 +50,18 @@ class MemoryNetwork:
     def mend(self, one: str, other: str) -> None:
         """Join again what `cut` parted."""
         self._cuts.discard(frozenset((one, other)))
+
+    def isolate(self, node: str) -> None:
+        """Part a node from the keeper of the leases: it can neither renew one nor give one back."""
+        self._isolated.add(node)
+
+    def rejoin(self, node: str) -> None:
+        """Take back `isolate`."""
+        self._isolated.discard(node)
+
+    def has_leases(self, node: str) -> bool:
+        """Whether a node reaches the keeper of the leases."""
+        return node in self.members and node not in self._isolated
 
 
 class MemoryTransport:
@@ -80,8 +95,13 @@ class MemoryTransport:
         self._losses[peer] = self._losses.get(peer, 0) + 1
         self._lost(peer)
 
+    def nodes(self) -> list[str]:
+        return [
+            name for name in self._network.members if self._network.connected(self._node, name) and name != self._node
+        ]
+
     def announce(self, name: str, address: Address) -> None:
-        self._network.names.setdefault(name, address)
+        self._network.names[name] = address
 
     def withdraw(self, name: str, address: Address) -> None:
         if self._network.names.get(name) == address:
@@ -93,7 +113,21 @@ class MemoryTransport:
             return None
         return address
 
+    async def hold(self, key: str) -> int:
+        self._reach_leases(key)
+        return self._network.leases.hold(key, self, self._loop.time())
+
+    async def release(self, key: str) -> None:
+        self._reach_leases(key)
+        self._network.leases.release(key, self)
+
+    def _reach_leases(self, key: str) -> None:
+        if not self._network.has_leases(self._node):
+            raise NotConnected(f"the lease {key!r} is not known: node {self._node!r} is isolated")
+
     async def stop(self) -> None:
+        if self._network.has_leases(self._node):
+            self._network.leases.leave(self)
         self._network.members.pop(self._node, None)
         for name, address in list(self._network.names.items()):
             if address.node == self._node:

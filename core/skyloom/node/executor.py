@@ -202,6 +202,13 @@ class Executor:
         if isinstance(error, Expired):  # of a call of the handler's own: whoever did not answer is to be looked at
             log.warning("handler ran out of time", service=title, handling=handled(cell, message), error=error.message)
             return Failed(error.message, code=error.code, kind=error.kind, details=dict(error.details))
+        if (
+            isinstance(error, CallError) and error.kind == "unavailable"
+        ):  # likewise: it is away, or moves to another node
+            log.warning(
+                "handler could not reach a service", service=title, handling=handled(cell, message), error=str(error)
+            )
+            return Failed(error.message, code=error.code, kind=error.kind, details=dict(error.details))
         log.error("handler failed", service=title, handling=handled(cell, message), exc_info=error)
         node, trace = self._node, traceback_text(error)
         node.dead_letters.add(node.clock.time(), cell.address, message, "skyloom.internal", trace)

@@ -48,6 +48,10 @@ class Harbor:
         if self._transport is not None:
             await self._transport.stop()
 
+    def nodes(self) -> tuple[str, ...]:
+        """The other nodes that are connected."""
+        return () if self._transport is None else tuple(self._transport.nodes())
+
     # -- names -----------------------------------------------------------------------------------------------
 
     def announce(self, name: str, address: Address) -> None:
@@ -61,6 +65,17 @@ class Harbor:
 
     async def resolve(self, name: str) -> Address | None:
         return None if self._transport is None else await self._transport.resolve(name)
+
+    # -- leases ----------------------------------------------------------------------------------------------
+
+    async def hold(self, key: str) -> int:
+        """`Transport.hold`; a node without one has every lease, with the token 1."""
+        return 1 if self._transport is None else await self._transport.hold(key)
+
+    async def release(self, key: str) -> None:
+        """`Transport.release`."""
+        if self._transport is not None:
+            await self._transport.release(key)
 
     # -- going out -------------------------------------------------------------------------------------------
 

@@ -225,7 +225,9 @@ class Node:
             if left <= 0:
                 near = self.names.near(name)
                 remedy = "" if near is None else f"; did you mean {near!r}?"
-                raise UnknownName(f"no service is registered as {name!r}{remedy}")
+                # On another node it may be about to start.
+                kind = "unavailable" if self.harbor.connected else "not_found"
+                raise UnknownName(f"no service is registered as {name!r}{remedy}", kind=kind)
             future: asyncio.Future[Address] = self.loop.create_future()
             self.names.wait(name, future)
             try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import structlog
 
 from skyloom.message.address import HANDLE_MAX, Address
-from skyloom.message.errors import CannotStart, Failed, NameTaken, NotExecuted, Unknown
+from skyloom.message.errors import CallError, CannotStart, Failed, NameTaken, NotExecuted, Unknown
 from skyloom.message.message import Message
 from skyloom.message.ptype import Ptype
 from skyloom.node.cell import Cell
@@ -17,6 +17,8 @@ from skyloom.service.crash import Crash
 from skyloom.service.service import Service
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from skyloom.node.node import Node
 
 STOP_SECONDS: Final = 5.0
@@ -50,9 +52,14 @@ class Services:
 
     # -- birth ---------------------------------------------------------------------------------------------
 
-    def make(self, cls: type[_S], args: tuple[object, ...], kwargs: dict[str, Any]) -> _S:
-        """A new service, which has not started yet. Raises NotExecuted when the node takes no more."""
+    def make(self, cls: type[_S], args: tuple[object, ...], kwargs: Mapping[str, Any], owner: Cell | None = None) -> _S:
+        """A new service, which has not started yet, and ends when `owner`, its supervisor, does.
+
+        Raises NameTaken, and NotExecuted when the node takes no more.
+        """
         node = self._node
+        if cls.name is not None and node.names.find(cls.name) is not None:
+            node.names.register(cls.name, Address(node.name, 0))  # raises NameTaken, and says by whom
         if len(node.cells) >= SERVICES_MAX:
             raise NotExecuted(f"this node has {SERVICES_MAX} services", code="skyloom.overloaded")
         if self.last_handle >= HANDLE_MAX:
@@ -64,6 +71,10 @@ class Services:
         cell = service._cell = self.make_cell(address, service)
         service.__init__(*args, **kwargs)  # type: ignore[misc]  # the class is the user's, so are the arguments
         node.cells[address] = cell
+        if owner is not None:
+            cell.owner = owner
+            owner.children = owner.children or {}
+            owner.children[address] = cell
         return service
 
     def make_cell(self, address: Address, service: Service) -> Cell:
@@ -77,11 +88,11 @@ class Services:
 
     async def spawn(self, cls: type[Service], *args: object, **kwargs: object) -> Address:
         """`Node.spawn`."""
-        names = self._node.names
-        if cls.name is not None and names.find(cls.name) is not None:
-            names.register(cls.name, Address(self._node.name, 0))  # raises NameTaken, and says by whom
-        service = self.make(cls, args, kwargs)
-        cell = service._cell
+        return await self.begin(self.make(cls, args, kwargs))
+
+    async def begin(self, service: Service) -> Address:
+        """Start a service that `make` made; raises what `spawn` raises."""
+        cls, cell = type(service), service._cell
         if cls.on_start is not Service.on_start:
             await self._run_on_start(cell)
         if cls.name is not None:
@@ -123,7 +134,9 @@ class Services:
         how = "it ended" if error is None else str(error)
         if error is not None and not isinstance(error, CannotStart):
             how = f"{type(error).__name__}: {error}"
-            log.error("service did not start", service=title, exc_info=error)
+            # No puzzle when a service that it needs is away.
+            if not isinstance(error, CallError) or error.kind not in ("unavailable", "deadline_exceeded"):
+                log.error("service did not start", service=title, exc_info=error)
         raise Failed(f"{title} did not start: {how}", code="skyloom.start_failed") from error
 
     async def unique(self, cls: type[Service], *args: object, **kwargs: object) -> Address:
@@ -216,7 +229,6 @@ class Services:
             return True
         log.error("service did not stop in time and was killed", service=cell.service.title, seconds=seconds)
         self.bury(cell, "did not stop in time")
-        ending.cancel()
         return False
 
     async def stop(self) -> None:
@@ -241,6 +253,9 @@ class Services:
             self.bury(child, "ended with its supervisor")
         if cell.owner is not None and cell.owner.children is not None:
             cell.owner.children.pop(cell.address, None)
+        ending = self._ending.get(cell.address)
+        if ending is not None and ending is not asyncio.current_task():
+            ending.cancel()  # its on_stop, when it is killed meanwhile
         for task in list(cell.tasks or ()):
             task.cancel()
         waiting, cell.pending = cell.pending, None
@@ -277,17 +292,6 @@ class Services:
                 worker.task.cancel()
 
     # -- ties ----------------------------------------------------------------------------------------------
-
-    def adopt(self, owner: Cell, child: Address) -> Cell:
-        """Have a service end when `owner`, its supervisor, does. Raises NotExecuted when it has ended already."""
-        cell = self._node.cells.get(child)
-        if cell is None:
-            raise NotExecuted(f"no service at {child}", code="skyloom.no_service")
-        if owner.children is None:
-            owner.children = {}
-        owner.children[child] = cell
-        cell.owner = owner
-        return cell
 
     def monitor(self, watcher: Address, target: Address) -> None:
         """Have `watcher` told, by its `on_down`, when `target` ends; at once if it is not alive."""

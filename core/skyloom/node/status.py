@@ -90,12 +90,14 @@ class ClassStatus:
 class NodeStatus:
     """A node in numbers. What is counted grows from its start on; the rest is so now.
 
-    `fullest_mailbox` is the share of its limit of messages that the fullest one holds, `loop_lag_seconds` the mean of
+    `nodes` are the others that are connected. `fullest_mailbox` is the share of its limit of messages that the fullest
+    one holds, `loop_lag_seconds` the mean of
     how late the event loop was (0 where nobody watches over it). `dead_letters` are counted by why; `counters` are
     those of `Node.counters`, of which `EVENTS` are always there.
     """
 
     node: str
+    nodes: tuple[str, ...]
     services: dict[str, ClassStatus]
     names: int
     handled: int
@@ -150,6 +152,7 @@ def node_status(node: Node) -> NodeStatus:
             fullest = max(fullest, waiting / cell.messages_max)
     return NodeStatus(
         node.name,
+        node.harbor.nodes(),
         {name: ClassStatus(count, messages[name], sizes[name]) for name, count in sorted(services.items())},
         len(node.names),
         node.run_queue.handled + INLINE_CALLS_MAX - node.executor.inline_left,

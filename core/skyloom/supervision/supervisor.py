@@ -228,8 +228,10 @@ class Supervisor(Service):
     async def _start(self, slot: _Slot) -> None:
         """Start a child, and give it the names that its predecessor had. Raises what `spawn` raises."""
         child, before = slot.child, slot.cell
-        address = await self.spawn(child.service, *child.args, **child.kwargs)
-        slot.cell = self.node.services.adopt(self._cell, address)
+        services = self.node.services
+        service = services.make(child.service, child.args, child.kwargs, self._cell)
+        address = await services.begin(service)
+        slot.cell = service._cell
         slot.due = None
         self._alive[address] = slot
         self.monitor(address, self._on_child_down)

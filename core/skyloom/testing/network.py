@@ -4,6 +4,7 @@
     network.faults(loss=0.01, delay=(0.001, 0.2))
     async with Node("a", transport=network.transport()) as a, Node("b", transport=network.transport()) as b:
         network.partition({"a"}, {"b"})
+        network.isolate("a")  # from the keeper of the leases
         network.heal()
 
 What it keeps is what `Transport` promises: order within each pair of nodes, at most once, and after a loss of a peer
@@ -14,8 +15,9 @@ of other pairs.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
+from skyloom.cluster.keeper import LeaseKeeper
 from skyloom.cluster.transport import NotConnected
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ DETECT_SECONDS: Final = 1.0
 
 Pair = tuple[str, str]
 
+T = TypeVar("T")
+
 
 class SimNet:
     """See the module's docstring. `rng` decides; `note` is told of each message's fate, for a trace."""
@@ -47,6 +51,8 @@ class SimNet:
         self._last: dict[Pair, float] = {}
         self._faults: dict[Pair | None, tuple[float, tuple[float, float]]] = {None: (0.0, DELAY_SECONDS)}
         self._paused: dict[str, list[Callable[[], None]]] = {}
+        self._isolated: set[str] = set()
+        self.leases = LeaseKeeper()
         self.in_flight = 0
         """Messages on their way."""
         self.lost = 0
@@ -79,8 +85,17 @@ class SimNet:
                         for peer in other:
                             self._part(one, peer, detect)
 
+    def isolate(self, name: str) -> None:
+        """Part a node from the keeper of the leases, not from other nodes: its questions and their answers are lost."""
+        self._isolated.add(name)
+
+    def rejoin(self, name: str) -> None:
+        """Take back `isolate`."""
+        self._isolated.discard(name)
+
     def heal(self) -> None:
         """Join all nodes again. A peer that was seen as lost is a new peer."""
+        self._isolated.clear()
         for one, peer in sorted(self._parted & self._unseen):
             self._lose(one, peer)  # what vanished meanwhile must not be followed by what comes now
         self._parted.clear()
@@ -145,13 +160,20 @@ class SimNet:
             if peer == name:
                 self._lose(one, peer)  # its predecessor, before anybody takes the new one for it
         self._members[name] = member
+        self._isolated.discard(name)
         self._parted = {pair for pair in self._parted if name not in pair}
         self._unseen = {pair for pair in self._unseen if name not in pair}
+
+    def seen_by(self, name: str) -> list[str]:
+        """The nodes that another one can reach."""
+        return [peer for peer in sorted(self._members) if peer != name and self.reaches(name, peer)]
 
     def leave(self, name: str, member: SimTransport) -> None:
         if self._members.get(name) is not member:
             return
         del self._members[name]
+        if name not in self._isolated:
+            self.leases.leave(member)
         self._forget(name)
         for peer in sorted(self._members):
             self._lose(peer, name)
@@ -202,9 +224,7 @@ class SimNet:
         return max(self._last.values()) if self.in_flight else None
 
     def announce(self, name: str, address: Address) -> None:
-        holder = self._names.get(name)
-        if holder is None or holder.node not in self._members:  # of a node that crashed, which nobody took off yet
-            self._names[name] = address
+        self._names[name] = address
 
     def withdraw(self, name: str, address: Address) -> None:
         if self._names.get(name) == address:
@@ -213,6 +233,33 @@ class SimNet:
     def resolve(self, asker: str, name: str) -> Address | None:
         address = self._names.get(name)
         return address if address is not None and self.reaches(asker, address.node) else None
+
+    def ask_keeper(self, name: str, member: SimTransport, question: Callable[[float], T]) -> asyncio.Future[T]:
+        """Bring a question to the keeper of the leases, and the answer back. Both take their time and may get lost:
+        then the future raises NotConnected after `DETECT_SECONDS` more, whether the keeper was asked or not.
+        """
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+        loss, (least, greatest) = self._faults[None]
+        lost, lost_back = (self._rng.random() < loss for _ in range(2))
+        there, back = (self._rng.uniform(least, greatest) for _ in range(2))
+
+        def arrive() -> None:
+            if not lost and name not in self._isolated and self.has(name, member):
+                answer = question(loop.time())
+                loop.call_later(back, land, answer)
+
+        def land(answer: T) -> None:
+            if not lost_back and name not in self._isolated and not future.done():
+                future.set_result(answer)
+
+        def give_up() -> None:
+            if not future.done():
+                future.set_exception(NotConnected(f"the leases are not known: no word came back to node {name!r}"))
+
+        loop.call_later(there, arrive)
+        loop.call_later(there + back + DETECT_SECONDS, give_up)
+        return future
 
 
 class SimTransport:
@@ -233,6 +280,9 @@ class SimTransport:
             raise NotConnected(f"node {node!r} is not connected")
         self._network.carry(self._node, node, data)
 
+    def nodes(self) -> list[str]:
+        return self._network.seen_by(self._node)
+
     def announce(self, name: str, address: Address) -> None:
         self._network.announce(name, address)
 
@@ -241,6 +291,14 @@ class SimTransport:
 
     async def resolve(self, name: str) -> Address | None:
         return self._network.resolve(self._node, name)
+
+    async def hold(self, key: str) -> int:
+        leases = self._network.leases
+        return await self._network.ask_keeper(self._node, self, lambda now: leases.hold(key, self, now))
+
+    async def release(self, key: str) -> None:
+        leases = self._network.leases
+        await self._network.ask_keeper(self._node, self, lambda _: leases.release(key, self))
 
     async def stop(self) -> None:
         self._network.leave(self._node, self)

@@ -83,6 +83,10 @@ class _Runtime(Collector):
         info = GaugeMetricFamily("skyloom_info", "The version that runs", labels=["version", "python", "node"])
         info.add_metric([self._version, platform.python_version(), node.name], 1)
         yield info
+        if node.harbor.connected:
+            yield GaugeMetricFamily(
+                "skyloom_cluster_nodes", "Other nodes that this one is connected to", value=len(status.nodes)
+            )
         classes = status.services
         yield _gauges(
             "skyloom_services", "Services by class", "service", {name: one.services for name, one in classes.items()}

@@ -19,7 +19,8 @@ from skyloom_gateway.auth import GuestAuthenticator
 from skyloom_gateway.client.client import REQUEST_TIMEOUT_SECONDS, Client
 from skyloom_gateway.client.errors import ConnectFailed
 from skyloom_gateway.client.reconnecting import Reconnect
-from skyloom_gateway.server import DATABASE_ENV, Server
+from skyloom_gateway.placement import DATABASE_ENV
+from skyloom_gateway.server import Server
 from skyloom_gateway.settings import Settings
 from skyloom_gateway.testing.link import DELAY_SECONDS, MemoryLink, MemoryTransport
 from skyloom_gateway.testing.player import Player

@@ -448,3 +448,26 @@ async def test_nobody_comes_back_before_its_own_wait_is_over(node: Node) -> None
     await kill(node, "c", settle=0.095)
     states = {id: status.state for id, status in (await children(node, address)).items()}
     assert states == {"a": "running", "b": "running", "c": "restarting"}
+
+
+async def test_a_supervisor_that_is_killed_ends_those_that_are_starting_and_stopping(doomed: Node) -> None:
+    node = doomed
+    log: list[str] = []
+
+    class Slow(Actor):
+        async def on_start(self) -> None:
+            await self.sleep(5)
+            log.append("started")
+
+    supervisor = await node.spawn(Supervisor, *cast(log, "a"), permanent(Actor, "b", log, stop_takes=5))
+    asyncio.get_running_loop().call_later(1, node.services.exit, node.cells[supervisor], None)
+    other = asyncio.ensure_future(node.spawn(Supervisor, *cast(log, "c"), permanent(Slow, "d", log)))
+    await asyncio.sleep(2)
+    for cell in list(node.cells.values()):
+        if isinstance(cell.service, Supervisor):
+            node.kill(cell.address)
+    assert [cell.service for cell in node.cells.values()] == [node.root]
+    with pytest.raises(Failed, match="did not start: it ended"):
+        await other
+    await asyncio.sleep(20)
+    assert log == ["+a", "+b", "+c"]

@@ -12,6 +12,7 @@ import { Timeline } from "./timeline.js";
 const TYPING_EVERY_SECONDS = 3; // how often a typing reader tells the others
 const REJOIN_SECONDS = 5; // between one try to be back in a room and the next
 const TEXT_CHARACTERS_MAX = 2000;
+const UNSURE = new Set(["gateway.outcome_unknown", "gateway.deadline_exceeded"]); // it may have been sent
 
 const ROOMS = "skyloom.chat.rooms";
 
@@ -40,6 +41,7 @@ function dialing(fresh) {
   client.on("chat.message", (message) => afterJoin(message.room, () => heard(message)));
   client.on("chat.joined", ({ room, user, time }) => afterJoin(room, () => moved(room, user, "joined", time)));
   client.on("chat.left", ({ room, user, time }) => afterJoin(room, () => moved(room, user, "left", time)));
+  client.on("chat.returned", ({ room }) => rejoin(room));
   client.on("chat.typing", ({ room, user }) => {
     rooms.get(room)?.typed(user, seconds());
     drawTyping();
@@ -103,7 +105,7 @@ async function join(name, { open: opens = true } = {}) {
   }
 }
 
-/** Once more into a room of the reader's that the new session could not enter. */
+/** Once more into a room of the reader's: one that the new session could not enter, or of which something was missed. */
 function rejoin(name) {
   roomError(null);
   if (rooms.has(name) && client?.status === "connected") join(name, { open: false });
@@ -261,11 +263,11 @@ async function say(room, draft) {
     room.add({ id, time, room: room.name, user: client.user, text: draft.text });
   } catch (error) {
     // With `unsure` the message may be stored: the next join's history tells.
-    draft.unsure = error.sent === true;
+    draft.unsure = error.sent === true || UNSURE.has(error.code);
     if (error instanceof SessionLost && !draft.unsure) draft.state = "waiting"; // for the new session to be in the room
     else {
       draft.state = "failed";
-      draft.reason = error instanceof RequestError ? `Not sent: ${error.message}` : draft.unsure ? "No answer; it may not have been sent." : "Not sent: no connection.";
+      draft.reason = draft.unsure ? "No answer; it may not have been sent." : error instanceof RequestError ? `Not sent: ${error.message}` : "Not sent: no connection.";
       byId("announcer").textContent = draft.reason;
     }
   }
