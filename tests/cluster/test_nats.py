@@ -215,6 +215,18 @@ async def test_the_name_of_a_node_that_died_is_free_in_time(nats: NatsServer, cl
     await holder._life.close()
 
 
+async def test_who_looks_for_a_name_is_not_left_when_the_node_stops(pair: Pair) -> None:
+    transport = pair.transports[1]
+    looking = []
+    for _ in range(2):  # the second waits until the first has its answer
+        looking.append(asyncio.create_task(transport.resolve("NOBODY")))
+        for _ in range(5):
+            await asyncio.sleep(0)
+    await transport.stop()
+    async with asyncio.timeout(5):
+        assert await asyncio.gather(*looking) == [None, None]
+
+
 async def test_many_who_wait_for_a_name_are_one_question(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = 0
     say = Life._say

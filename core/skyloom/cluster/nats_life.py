@@ -209,7 +209,6 @@ class Life:
         self._ended = True
         for node in list(self.members):
             self.members.lose(node)
-        _set(self._lookers)
 
     async def goodbye(self) -> None:
         """Send what waits, and let the others know at once. From here on nothing is received."""
@@ -220,8 +219,9 @@ class Life:
         await self._nats.flush(int(CONNECT_SECONDS))
 
     async def close(self) -> None:
-        """Disconnect, also from a server that hangs."""
+        """Disconnect, also from a server that hangs. Who looks for a name is told that there is no more to hear."""
         self._ended = True
+        _set(self._lookers)
         closing = asyncio.get_running_loop().create_task(self._nats.close(), name="skyloom cluster")
         try:
             await asyncio.wait([closing], timeout=CLOSE_SECONDS)  # no `timeout()`: nats-py swallows cancellations

@@ -202,9 +202,7 @@ class Executor:
         if isinstance(error, Expired):  # of a call of the handler's own: whoever did not answer is to be looked at
             log.warning("handler ran out of time", service=title, handling=handled(cell, message), error=error.message)
             return Failed(error.message, code=error.code, kind=error.kind, details=dict(error.details))
-        if (
-            isinstance(error, CallError) and error.kind == "unavailable"
-        ):  # likewise: it is away, or moves to another node
+        if isinstance(error, CallError) and error.kind == "unavailable":  # likewise: it is away, or moves
             log.warning(
                 "handler could not reach a service", service=title, handling=handled(cell, message), error=str(error)
             )
